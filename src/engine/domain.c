@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: MIT */
+#include "engine/domain.h"
+
+#include "engine/reclaim.h"
+#include "engine/transfer.h"
+
+#include <errno.h>
+
+/* Neighbours that are placed together with a touched single page: the fault
+ * costs much more than the pages. Fewer when the cache runs low. */
+#define CLUSTER_MAX_PAGES 16
+#define CLUSTER_SHARE     64
+/* Cached pages that are tried in turn if the host says that one is busy. */
+#define BUSY_TRIES 4
+
+static size_t p2m_part_bytes(pages_t max_pages)
+{
+    return (p2m_metadata_bytes(max_pages) + 63) / 64 * 64;
+}
+
+size_t domain_metadata_bytes(pages_t max_pages)
+{
+    return p2m_part_bytes(max_pages) + cache_metadata_bytes(cache_slots_for(max_pages));
+}
+
+pages_t domain_cache_span_pages(pages_t max_pages)
+{
+    return cache_slots_for(max_pages) * SUPERPAGE_PAGES;
+}
+
+int domain_init(struct domain *domain, const struct domain_config *config,
+                const struct engine_ops *ops, void *host, void *metadata)
+{
+    pages_t max = config->max_pages, target = config->target_pages;
+    if (max < SUPERPAGE_PAGES || max > bytes_to_pages(MAX_DOMAIN_BYTES) ||
+        target < SUPERPAGE_PAGES || target > max) {
+        return -EINVAL;
+    }
+    *domain = (struct domain){
+        .state = DOMAIN_BUILDING,
+        .target_pages = target,
+        .ops = ops,
+        .host = host,
+    };
+    p2m_init(&domain->p2m, max, metadata);
+    cache_init(&domain->cache, cache_slots_for(max), (char *)metadata + p2m_part_bytes(max));
+    return 0;
+}
+
+/* Why a domain takes no requests, or 0 if it does. */
+static int refuses(const struct domain *domain)
+{
+    switch (domain->state) {
+    case DOMAIN_RUNNING:
+    case DOMAIN_EXHAUSTED:
+        return 0;
+    case DOMAIN_DYING:
+        return -ESHUTDOWN;
+    case DOMAIN_BROKEN:
+        return -EIO;
+    case DOMAIN_BUILDING:
+        break;
+    }
+    return -EINVAL;
+}
+
+int domain_build_step(struct domain *domain, pages_t step_pages, pages_t *missing_pages)
+{
+    if (domain->state != DOMAIN_BUILDING || step_pages < SUPERPAGE_PAGES) {
+        return refuses(domain) ? refuses(domain) : -EINVAL;
+    }
+    pages_t missing = domain->target_pages - domain->total_pages;
+    pages_t pages = min_u64(step_pages / SUPERPAGE_PAGES * SUPERPAGE_PAGES, missing);
+    /* While nothing but this fills the cache, the slots in use are the first. */
+    cfn_t at = cfn(domain->total_pages);
+    int err = domain->ops->allocate(domain->host, at, pages);
+    if (err != 0) {
+        return err;
+    }
+    domain->total_pages += pages;
+    for (pages_t done = 0; done < pages; done += SUPERPAGE_PAGES) {
+        struct cache_run run = {cfn_add(at, done), min_u64(SUPERPAGE_PAGES, pages - done)};
+        cache_added(&domain->cache, run, run.pages == SUPERPAGE_PAGES);
+    }
+    if (pages == missing) {
+        domain->state = DOMAIN_RUNNING;
+    }
+    *missing_pages = missing - pages;
+    return 0;
+}
+
+/* Places a cached superpage on one that is POD throughout. Anything but 0
+ * leaves it to the caller to try single pages; errors as engine_ops.place. */
+static int place_superpage(struct domain *domain, p2m_index_t index)
+{
+    struct p2m_entry *entry = &domain->p2m.entries[index];
+    gfn_t to = p2m_first_gfn(index);
+    if (entry->flags & P2M_TABLE) {
+        int err = domain->ops->flatten_guest(domain->host, to);
+        if (err != 0) {
+            return err;
+        }
+        entry->flags &= (uint8_t)~P2M_TABLE;
+    }
+    slot_index_t slot = cache_find_superpage(&domain->cache);
+    bool huge = domain->cache.slots[slot].list == CACHE_FULL_HUGE;
+    pages_t moved = 0;
+    int err = transfer_place(domain, (struct cache_run){cache_first_cfn(slot), SUPERPAGE_PAGES}, to,
+                             &moved);
+    if (moved == SUPERPAGE_PAGES) {
+        entry->flags |= huge ? P2M_HUGE : P2M_TABLE;
+        domain->counters.populated_2m++;
+        domain->reclaim.superpages_dry = false;
+        return 0;
+    }
+    if (moved != 0) {
+        entry->flags |= P2M_TABLE;
+        domain->counters.populated_4k += moved;
+    }
+    if (err == -EBUSY) {
+        domain->counters.busy_skips++;
+        cache_rotate(&domain->cache, slot);
+    }
+    return err;
+}
+
+/* A page was in place though the p2m said POD. One cached page pays for it. */
+static int adopt(struct domain *domain, gfn_t at)
+{
+    struct cache_run run = cache_find_pages(&domain->cache, 1);
+    if (domain->ops->release(domain->host, run.at, 1) != 0) {
+        return transfer_broken(domain);
+    }
+    cache_removed(&domain->cache, run);
+    p2m_set(&domain->p2m, at, 1, P2M_RAM);
+    domain->p2m.entries[p2m_index(at)].flags |= P2M_TABLE;
+    domain->counters.adopted_pages++;
+    domain->ops->wake(domain->host, at, 1);
+    return 0;
+}
+
+/* How many pages to place at `at`, itself included: those up to the end of its
+ * aligned neighbourhood that are POD. */
+static pages_t cluster_pages(const struct domain *domain, gfn_t at)
+{
+    pages_t size = CLUSTER_MAX_PAGES;
+    while (size > 1 && size > domain->cache.pages / CLUSTER_SHARE) {
+        size /= 2;
+    }
+    return p2m_run(&domain->p2m, at, size - at.n % size);
+}
+
+/* Places single pages. The cache is not empty and `at` is POD. */
+static int place_singles(struct domain *domain, gfn_t at)
+{
+    pages_t want = cluster_pages(domain, at);
+    for (int tries = 0; tries < BUSY_TRIES; tries++) {
+        struct cache_run run = cache_find_pages(&domain->cache, want);
+        pages_t moved = 0;
+        int err = transfer_place(domain, run, at, &moved);
+        if (moved != 0) {
+            domain->p2m.entries[p2m_index(at)].flags |= P2M_TABLE;
+            domain->counters.populated_4k += moved;
+            return 0; /* what came after the touched page can wait for its own fault */
+        }
+        if (err == -EEXIST) {
+            return adopt(domain, at);
+        }
+        if (err != -EBUSY) {
+            return err == -EAGAIN || err == -ESRCH ? err : transfer_broken(domain);
+        }
+        domain->counters.busy_skips++;
+        cache_rotate(&domain->cache, cache_slot_of(run.at));
+    }
+    return -EAGAIN;
+}
+
+/* Makes sure that there is a cached page. */
+static int find_pages(struct domain *domain)
+{
+    int err = reclaim_eager(domain);
+    if (err == 0 && domain->cache.pages == 0) {
+        err = reclaim_sweep(domain);
+    }
+    if (err == 0 && domain->cache.pages == 0) {
+        domain->state = DOMAIN_EXHAUSTED;
+        err = -ENOSPC;
+    }
+    return err;
+}
+
+int domain_populate(struct domain *domain, gfn_t at)
+{
+    int err = refuses(domain);
+    if (err != 0 || at.n >= domain->p2m.max_pages) {
+        return err ? err : -EINVAL;
+    }
+    domain->counters.faults++;
+    if (p2m_get(&domain->p2m, at) == P2M_RAM) {
+        domain->counters.spurious++;
+        domain->ops->wake(domain->host, at, 1);
+        return 0;
+    }
+    err = find_pages(domain);
+    if (err != 0) {
+        return err;
+    }
+    domain->state = DOMAIN_RUNNING;
+    if (p2m_get(&domain->p2m, at) == P2M_OUT) {
+        domain->counters.out_touched++;
+        p2m_set(&domain->p2m, at, 1, P2M_POD);
+    }
+    p2m_index_t index = p2m_index(at);
+    if (p2m_whole(&domain->p2m, index, P2M_POD) && cache_superpages(&domain->cache) != 0) {
+        err = place_superpage(domain, index);
+        if (p2m_get(&domain->p2m, at) == P2M_RAM || err == -ESRCH) {
+            return err == -ESRCH ? err : 0;
+        }
+    }
+    return place_singles(domain, at);
+}
+
+int domain_discard(struct domain *domain, gfn_t at, pages_t pages)
+{
+    int err = refuses(domain);
+    if (err != 0 || at.n > domain->p2m.max_pages || pages > domain->p2m.max_pages - at.n) {
+        return err ? err : -EINVAL;
+    }
+    while (pages != 0) {
+        p2m_index_t index = p2m_index(at);
+        pages_t run = p2m_run(&domain->p2m, at, pages), done = run;
+        if (p2m_get(&domain->p2m, at) == P2M_RAM) {
+            pages_t kept = 0;
+            int took =
+                run == SUPERPAGE_PAGES ? transfer_take_superpage(domain, index, TRANSFER_SCRUB) : 0;
+            if (took == 1) {
+                kept = run;
+            } else if (took == 0) {
+                took = transfer_take_run(domain, at, run, TRANSFER_SCRUB, &kept, &done);
+            }
+            if (took < 0) {
+                return took;
+            }
+            if (kept < done) {
+                domain->ops->clear_guest(domain->host, gfn_add(at, kept));
+            }
+            domain->counters.discarded_pages += kept;
+        }
+        at = gfn_add(at, done);
+        pages -= done;
+    }
+    return 0;
+}
+
+void domain_begin_dying(struct domain *domain)
+{
+    domain->state = DOMAIN_DYING;
+}
+
+int domain_drain_step(struct domain *domain, pages_t step_pages, pages_t *left_pages)
+{
+    if (domain->state != DOMAIN_DYING) {
+        return -EINVAL;
+    }
+    while (step_pages != 0 && domain->cache.pages != 0) {
+        struct cache_run run = cache_find_pages(&domain->cache, step_pages);
+        int err = domain->ops->release(domain->host, run.at, run.pages);
+        if (err != 0) {
+            return err;
+        }
+        cache_removed(&domain->cache, run);
+        domain->total_pages -= run.pages;
+        step_pages -= run.pages;
+    }
+    *left_pages = domain->cache.pages;
+    return 0;
+}
+
+const char *domain_check(const struct domain *domain)
+{
+    const char *broken = p2m_check(&domain->p2m);
+    if (broken == NULL) {
+        broken = cache_check(&domain->cache);
+    }
+    if (broken != NULL) {
+        return broken;
+    }
+    if (domain->p2m.ram_pages + p2m_pod_pages(&domain->p2m) + domain->p2m.out_pages !=
+        domain->p2m.max_pages) {
+        return "domain: P + E + O = max";
+    }
+    if (domain->p2m.ram_pages + domain->cache.pages != domain->total_pages) {
+        return "domain: P + C = total";
+    }
+    bool steady = domain->state == DOMAIN_RUNNING || domain->state == DOMAIN_EXHAUSTED;
+    if (steady && domain->total_pages != domain->target_pages) {
+        return "domain: total = target, once built, until dying";
+    }
+    return NULL;
+}

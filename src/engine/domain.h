@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A domain: one VM whose RAM Ballast manages. This is the engine's interface.
+ *
+ * With P = RAM gfns, E = POD gfns, O = OUT gfns, C = cached pages:
+ *
+ *   P + E + O = max
+ *   P + C     = total     (total counts only what came from and went to the host)
+ *   total     = target    once built, until dying
+ *   and those of p2m.h and cache.h
+ *
+ * domain_check() evaluates them all.
+ *
+ * The engine has no lock: its caller holds one (rank LOCK_RANK_DOMAIN) around
+ * every call. Each call does a bounded amount of work, stated beside it, so
+ * that the lock is never held for long; what takes longer comes in steps.
+ * Pages in transit between p2m and cache are in transit only within a call.
+ *
+ * Results are 0 or -errno. Beside those of the table of operations:
+ *   -ESHUTDOWN  the domain is dying
+ *   -EINVAL     an argument is out of range; nothing was done
+ *   -EIO        the engine's state no longer agrees with the host's: guest
+ *               memory can no longer be vouched for and the guest must stop.
+ *               The domain is in DOMAIN_BROKEN and refuses everything.
+ */
+#ifndef BALLAST_ENGINE_DOMAIN_H
+#define BALLAST_ENGINE_DOMAIN_H
+
+#include "engine/cache.h"
+#include "engine/ops.h"
+#include "engine/p2m.h"
+
+enum domain_state {
+    DOMAIN_BUILDING, /* before domain_build has succeeded */
+    DOMAIN_RUNNING,
+    DOMAIN_EXHAUSTED, /* a populate found no page anywhere */
+    DOMAIN_DYING,
+    DOMAIN_BROKEN, /* see -EIO above */
+};
+
+/* Events since the domain was made; each counts up only. */
+struct domain_counters {
+    uint64_t faults;          /* populates that were asked for */
+    uint64_t spurious;        /* of them, for a gfn that was RAM already */
+    uint64_t out_touched;     /* of them, for a gfn that the guest had given up */
+    uint64_t populated_2m;    /* superpages placed */
+    uint64_t populated_4k;    /* single pages placed, neighbours included */
+    uint64_t reclaimed_2m;    /* zero superpages found and taken back */
+    uint64_t reclaimed_4k;    /* zero pages found and taken back singly */
+    uint64_t discarded_pages; /* taken back because the guest or QEMU said so */
+    uint64_t sweeps;          /* emergency sweeps */
+    uint64_t busy_skips;      /* pages the host would not move: EBUSY */
+    uint64_t false_zeros;     /* takes undone: not zero when compared in full */
+    uint64_t adopted_pages;   /* found in place though POD: see domain_populate */
+};
+
+struct domain_config {
+    pages_t max_pages;    /* at least one superpage, at most 16 TiB */
+    pages_t target_pages; /* at least one superpage, at most max_pages */
+};
+
+/* Reclaim's memory of where it was; see reclaim.c. */
+struct reclaim {
+    bool superpages_dry;       /* the last sweep for superpages saw all and found none */
+    pages_t singles_since_dry; /* singles reclaimed since */
+};
+
+struct domain {
+    enum domain_state state;
+    pages_t target_pages;
+    pages_t total_pages;
+    struct p2m p2m;
+    struct cache cache;
+    struct reclaim reclaim;
+    struct domain_counters counters;
+    const struct engine_ops *ops;
+    void *host; /* passed to every operation */
+};
+
+/* Bytes of zeroed memory that domain_init needs for such a domain; see
+ * p2m_metadata_bytes and cache_metadata_bytes for how little of it is used. */
+size_t domain_metadata_bytes(pages_t max_pages);
+
+/* Pages of address space that the cache of such a domain spans: the cfns that
+ * operations are given lie below this. */
+pages_t domain_cache_span_pages(pages_t max_pages);
+
+/*
+ * Makes a domain: all gfns POD, the cache empty. `metadata` is zeroed, 8-byte
+ * aligned, domain_metadata_bytes(max) long; it, `ops` and `host` stay the
+ * caller's and must outlive the domain. -EINVAL if the configuration is out of
+ * range.
+ */
+int domain_init(struct domain *domain, const struct domain_config *config,
+                const struct engine_ops *ops, void *host, void *metadata);
+
+/*
+ * Brings at most `step_pages` (a multiple of 512, or what is missing) of the
+ * target from the host into the cache. To be called until *missing_pages, the
+ * pages still to come, is 0: then the domain runs. On -ENOMEM, or any other
+ * error, what came before stays; domain_begin_dying and domain_drain_step give
+ * it back.
+ */
+int domain_build_step(struct domain *domain, pages_t step_pages, pages_t *missing_pages);
+
+/*
+ * The guest touched `at`: puts a page there, and wakes whoever waits.
+ *
+ *   0        the page is in place
+ *   -EAGAIN  the host cannot just now; nothing is lost, call again
+ *   -ENOSPC  exhausted: there is no page, cached or zero. Nothing has
+ *            changed but the state; call again when there may be one.
+ *
+ * A page may turn out to be in place though the p2m says POD: something other
+ * than us put it there. It is adopted: the p2m says RAM, and a cached page
+ * goes to the host in its stead, so that the total stays.
+ *
+ * Work: at most one pass over the populated memory (see reclaim.c) and the
+ * placing of one superpage.
+ */
+int domain_populate(struct domain *domain, gfn_t at);
+
+/*
+ * The guest or its VMM no longer needs the contents of [at, at + pages): RAM
+ * becomes POD, its pages go into the cache. A page that something else refers
+ * to stays and is filled with zeros. Work: proportional to `pages`.
+ */
+int domain_discard(struct domain *domain, gfn_t at, pages_t pages);
+
+/* From here on nothing is populated, and everything but the steps below is
+ * refused. Idempotent. */
+void domain_begin_dying(struct domain *domain);
+
+/* Gives at most `step_pages` of a dying domain's cache back to the host;
+ * *left_pages is what the cache still holds. */
+int domain_drain_step(struct domain *domain, pages_t step_pages, pages_t *left_pages);
+
+/* Whether the domain can no longer run out: C >= E. */
+static inline bool domain_covered(const struct domain *domain)
+{
+    return domain->cache.pages >= p2m_pod_pages(&domain->p2m);
+}
+
+/* Evaluates all equations. NULL, or the one that does not hold. Work: one
+ * pass over the metadata. */
+const char *domain_check(const struct domain *domain);
+
+#endif

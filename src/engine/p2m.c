@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: MIT */
+#include "engine/p2m.h"
+
+#include <assert.h>
+
+static p2m_index_t superpages_of(pages_t max_pages)
+{
+    return (p2m_index_t)((max_pages + SUPERPAGE_PAGES - 1) / SUPERPAGE_PAGES);
+}
+
+/* The entries' part of the metadata, rounded up so that the splits are aligned. */
+static size_t entries_bytes(p2m_index_t count)
+{
+    return ((size_t)count * sizeof(struct p2m_entry) + 63) / 64 * 64;
+}
+
+size_t p2m_metadata_bytes(pages_t max_pages)
+{
+    p2m_index_t count = superpages_of(max_pages);
+    return entries_bytes(count) + (size_t)count * sizeof(struct p2m_split);
+}
+
+void p2m_init(struct p2m *p2m, pages_t max_pages, void *metadata)
+{
+    p2m_index_t count = superpages_of(max_pages);
+    *p2m = (struct p2m){
+        .max_pages = max_pages,
+        .count = count,
+        .oldest = P2M_NONE,
+        .newest = P2M_NONE,
+        .sweep_hand = P2M_NONE,
+        .eager_hand = P2M_NONE,
+        .entries = metadata,
+        .splits = (void *)((char *)metadata + entries_bytes(count)),
+    };
+}
+
+pages_t p2m_superpage_pages(const struct p2m *p2m, p2m_index_t index)
+{
+    return min_u64(SUPERPAGE_PAGES, p2m->max_pages - p2m_first_gfn(index).n);
+}
+
+static bool is_split(const struct p2m_entry *entry, pages_t size)
+{
+    return !(entry->ram + entry->out == 0 || entry->ram == size || entry->out == size);
+}
+
+/* The state of all pages of an entry that is not split. */
+static enum p2m_state whole_state(const struct p2m_entry *entry)
+{
+    return entry->ram != 0 ? P2M_RAM : entry->out != 0 ? P2M_OUT : P2M_POD;
+}
+
+enum p2m_state p2m_get(const struct p2m *p2m, gfn_t at)
+{
+    p2m_index_t index = p2m_index(at);
+    const struct p2m_entry *entry = &p2m->entries[index];
+    if (!is_split(entry, p2m_superpage_pages(p2m, index))) {
+        return whole_state(entry);
+    }
+    const struct p2m_split *split = &p2m->splits[index];
+    pages_t bit = at.n % SUPERPAGE_PAGES;
+    return bitmap_test(&split->ram, bit)   ? P2M_RAM
+           : bitmap_test(&split->out, bit) ? P2M_OUT
+                                           : P2M_POD;
+}
+
+pages_t p2m_run(const struct p2m *p2m, gfn_t at, pages_t limit)
+{
+    p2m_index_t index = p2m_index(at);
+    const struct p2m_entry *entry = &p2m->entries[index];
+    pages_t size = p2m_superpage_pages(p2m, index), first = at.n % SUPERPAGE_PAGES;
+    pages_t end = min_u64(size, first + limit);
+    if (is_split(entry, size)) {
+        const struct p2m_split *split = &p2m->splits[index];
+        /* The run goes on for as long as both bits stay what they are. */
+        end = bitmap_next(&split->ram, first, end, !bitmap_test(&split->ram, first));
+        end = bitmap_next(&split->out, first, end, !bitmap_test(&split->out, first));
+    }
+    return end - first;
+}
+
+bool p2m_whole(const struct p2m *p2m, p2m_index_t index, enum p2m_state state)
+{
+    const struct p2m_entry *entry = &p2m->entries[index];
+    return p2m_superpage_pages(p2m, index) == SUPERPAGE_PAGES &&
+           !is_split(entry, SUPERPAGE_PAGES) && whole_state(entry) == state;
+}
+
+static void list_append(struct p2m *p2m, p2m_index_t index)
+{
+    struct p2m_entry *entry = &p2m->entries[index];
+    entry->next = P2M_NONE;
+    entry->prev = p2m->newest;
+    entry->birth = p2m->births++;
+    if (p2m->newest == P2M_NONE) {
+        p2m->oldest = index;
+    } else {
+        p2m->entries[p2m->newest].next = index;
+    }
+    p2m->newest = index;
+    p2m->populated++;
+    /* A hand that had come to the end goes on with what came after. */
+    if (p2m->eager_hand == P2M_NONE) {
+        p2m->eager_hand = index;
+    }
+}
+
+static void list_remove(struct p2m *p2m, p2m_index_t index)
+{
+    struct p2m_entry *entry = &p2m->entries[index];
+    if (p2m->sweep_hand == index) {
+        p2m->sweep_hand = entry->next;
+    }
+    if (p2m->eager_hand == index) {
+        p2m->eager_hand = entry->next;
+    }
+    if (entry->prev == P2M_NONE) {
+        p2m->oldest = entry->next;
+    } else {
+        p2m->entries[entry->prev].next = entry->next;
+    }
+    if (entry->next == P2M_NONE) {
+        p2m->newest = entry->prev;
+    } else {
+        p2m->entries[entry->next].prev = entry->prev;
+    }
+    p2m->populated--;
+}
+
+/* Writes the bitmaps of a superpage that is about to be split. */
+static void split_fill(struct p2m *p2m, p2m_index_t index, enum p2m_state state, pages_t size)
+{
+    struct p2m_split *split = &p2m->splits[index];
+    bitmap_assign(&split->ram, 0, size, state == P2M_RAM);
+    bitmap_assign(&split->out, 0, size, state == P2M_OUT);
+}
+
+void p2m_set(struct p2m *p2m, gfn_t at, pages_t pages, enum p2m_state state)
+{
+    p2m_index_t index = p2m_index(at);
+    struct p2m_entry *entry = &p2m->entries[index];
+    struct p2m_split *split = &p2m->splits[index];
+    pages_t size = p2m_superpage_pages(p2m, index), first = at.n % SUPERPAGE_PAGES;
+    assert(first + pages <= size);
+
+    uint16_t old_ram = entry->ram, old_out = entry->out;
+    if (pages == size) {
+        entry->ram = state == P2M_RAM ? (uint16_t)size : 0;
+        entry->out = state == P2M_OUT ? (uint16_t)size : 0;
+    } else {
+        if (!is_split(entry, size)) {
+            if (whole_state(entry) == state) {
+                return;
+            }
+            split_fill(p2m, index, whole_state(entry), size);
+        }
+        pages_t had_ram = bitmap_count(&split->ram, first, pages);
+        pages_t had_out = bitmap_count(&split->out, first, pages);
+        bitmap_assign(&split->ram, first, pages, state == P2M_RAM);
+        bitmap_assign(&split->out, first, pages, state == P2M_OUT);
+        entry->ram = (uint16_t)(entry->ram - had_ram + (state == P2M_RAM ? pages : 0));
+        entry->out = (uint16_t)(entry->out - had_out + (state == P2M_OUT ? pages : 0));
+    }
+    if (entry->ram != size) {
+        entry->flags &= (uint8_t)~P2M_HUGE;
+    }
+    p2m->ram_pages = p2m->ram_pages - old_ram + entry->ram;
+    p2m->out_pages = p2m->out_pages - old_out + entry->out;
+    if (old_ram == 0 && entry->ram != 0) {
+        list_append(p2m, index);
+    } else if (old_ram != 0 && entry->ram == 0) {
+        list_remove(p2m, index);
+    }
+}
+
+static const char *check_entry(const struct p2m *p2m, p2m_index_t index)
+{
+    const struct p2m_entry *entry = &p2m->entries[index];
+    pages_t size = p2m_superpage_pages(p2m, index);
+    if (entry->ram + (pages_t)entry->out > size) {
+        return "p2m: ram + out <= pages of the superpage";
+    }
+    if (is_split(entry, size)) {
+        const struct p2m_split *split = &p2m->splits[index];
+        if (bitmap_count(&split->ram, 0, size) != entry->ram ||
+            bitmap_count(&split->out, 0, size) != entry->out) {
+            return "p2m: bitmaps hold ram and out set bits";
+        }
+        for (size_t w = 0; w < BITMAP_WORDS; w++) {
+            if (split->ram.words[w] & split->out.words[w]) {
+                return "p2m: no page is both RAM and OUT";
+            }
+        }
+    }
+    if ((entry->flags & P2M_HUGE) && entry->ram != SUPERPAGE_PAGES) {
+        return "p2m: only a whole superpage is huge";
+    }
+    return NULL;
+}
+
+static const char *check_list(const struct p2m *p2m)
+{
+    p2m_index_t length = 0, prev = P2M_NONE;
+    bool saw_sweep = p2m->sweep_hand == P2M_NONE, saw_eager = p2m->eager_hand == P2M_NONE;
+    for (p2m_index_t i = p2m->oldest; i != P2M_NONE; i = p2m->entries[i].next) {
+        const struct p2m_entry *entry = &p2m->entries[i];
+        if (length++ == p2m->count || entry->ram == 0 || entry->prev != prev) {
+            return "p2m: an entry is on the populated list <=> ram > 0";
+        }
+        if (prev != P2M_NONE && (int32_t)(entry->birth - p2m->entries[prev].birth) <= 0) {
+            return "p2m: the populated list is in order of birth";
+        }
+        saw_sweep |= i == p2m->sweep_hand;
+        saw_eager |= i == p2m->eager_hand;
+        prev = i;
+    }
+    if (length != p2m->populated || prev != p2m->newest) {
+        return "p2m: the populated list has the length that it says";
+    }
+    return saw_sweep && saw_eager ? NULL : "p2m: the hands point into the populated list";
+}
+
+const char *p2m_check(const struct p2m *p2m)
+{
+    pages_t ram = 0, out = 0;
+    p2m_index_t populated = 0;
+    for (p2m_index_t i = 0; i < p2m->count; i++) {
+        const char *broken = check_entry(p2m, i);
+        if (broken) {
+            return broken;
+        }
+        ram += p2m->entries[i].ram;
+        out += p2m->entries[i].out;
+        populated += p2m->entries[i].ram != 0;
+    }
+    if (ram != p2m->ram_pages) {
+        return "p2m: ram_pages = sum of ram";
+    }
+    if (out != p2m->out_pages) {
+        return "p2m: out_pages = sum of out";
+    }
+    if (populated != p2m->populated) {
+        return "p2m: an entry is on the populated list <=> ram > 0";
+    }
+    return check_list(p2m);
+}

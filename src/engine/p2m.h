@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The p2m: the state of every gfn.
+ *
+ * Kept by superpage. An entry counts its RAM and OUT pages; the rest are POD.
+ * If all its pages are in one state the counts say so and nothing else is
+ * needed; otherwise ("split") two bitmaps say which page is what. The bitmaps
+ * have a fixed place each, in memory that is never touched before a superpage
+ * is first split, so that splitting allocates nothing.
+ *
+ *   for each entry:  ram + out <= pages of the superpage
+ *                    split <=> bitmaps hold ram and out set bits, disjoint
+ *   ram_pages = sum of ram          (P)
+ *   out_pages = sum of out          (O)
+ *   POD pages = max - P - O         (E)
+ *   an entry is on the populated list <=> ram > 0
+ *   the list is in order of birth: oldest first
+ *
+ * The last superpage is shorter if max is no multiple of 2 MiB.
+ *
+ * Not thread safe: the domain's lock guards it.
+ */
+#ifndef BALLAST_ENGINE_P2M_H
+#define BALLAST_ENGINE_P2M_H
+
+#include "base/bitmap.h"
+#include "base/types.h"
+
+enum p2m_state {
+    P2M_POD, /* backed by nothing yet; the first access populates it */
+    P2M_RAM, /* backed by a page */
+    P2M_OUT, /* given up by the guest */
+};
+
+/* Index of a superpage of guest RAM; P2M_NONE ends lists. */
+typedef uint32_t p2m_index_t;
+#define P2M_NONE UINT32_MAX
+
+enum p2m_flags {
+    /* The whole superpage is mapped as one huge page, as far as we know: the
+     * kernel may split it without telling. */
+    P2M_HUGE = 1,
+    /* A page table may stand at this place of the host's page tables, in
+     * which case a huge page cannot arrive here in one piece. */
+    P2M_TABLE = 2,
+};
+
+struct p2m_entry {
+    p2m_index_t next, prev; /* on the populated list, if ram > 0 */
+    uint32_t birth;         /* p2m.births when it joined the list */
+    uint16_t ram, out;      /* pages in that state */
+    uint8_t flags;          /* enum p2m_flags */
+};
+
+struct p2m_split {
+    struct bitmap ram, out;
+};
+
+struct p2m {
+    pages_t max_pages;
+    pages_t ram_pages, out_pages;
+    p2m_index_t count;                  /* of superpages, the short one included */
+    p2m_index_t oldest, newest;         /* ends of the populated list */
+    p2m_index_t populated;              /* its length */
+    uint32_t births;                    /* entries that ever joined it, modulo 2^32 */
+    p2m_index_t sweep_hand, eager_hand; /* see reclaim.c; move on when their entry leaves */
+    struct p2m_entry *entries;
+    struct p2m_split *splits;
+};
+
+/* Bytes of zeroed memory that p2m_init needs for a domain of max_pages. Most
+ * of it is never touched: an entry (20 bytes) a superpage is, and 128 bytes
+ * more for each superpage that was ever split. */
+size_t p2m_metadata_bytes(pages_t max_pages);
+
+/* Makes a p2m of max_pages gfns, all POD, in `metadata`: zeroed, 8-byte
+ * aligned, p2m_metadata_bytes(max_pages) long, owned by the caller. */
+void p2m_init(struct p2m *p2m, pages_t max_pages, void *metadata);
+
+static inline p2m_index_t p2m_index(gfn_t at)
+{
+    return (p2m_index_t)(at.n / SUPERPAGE_PAGES);
+}
+
+static inline gfn_t p2m_first_gfn(p2m_index_t index)
+{
+    return gfn((uint64_t)index * SUPERPAGE_PAGES);
+}
+
+/* Pages of a superpage: 512, or fewer for the last. */
+pages_t p2m_superpage_pages(const struct p2m *p2m, p2m_index_t index);
+
+/* The state of one gfn, which must be below max. */
+enum p2m_state p2m_get(const struct p2m *p2m, gfn_t at);
+
+/* The length of the run of gfns in the same state as `at` that starts there,
+ * ends within its superpage, and is at most `limit`. */
+pages_t p2m_run(const struct p2m *p2m, gfn_t at, pages_t limit);
+
+/* Whether all pages of a superpage of full size are in that state. */
+bool p2m_whole(const struct p2m *p2m, p2m_index_t index, enum p2m_state state);
+
+/* Puts [at, at + pages), which lies within one superpage, into a state.
+ * Clears P2M_HUGE unless the whole superpage stays RAM. */
+void p2m_set(struct p2m *p2m, gfn_t at, pages_t pages, enum p2m_state state);
+
+static inline pages_t p2m_pod_pages(const struct p2m *p2m)
+{
+    return p2m->max_pages - p2m->ram_pages - p2m->out_pages;
+}
+
+/* Evaluates the equations above. NULL, or the one that does not hold. */
+const char *p2m_check(const struct p2m *p2m);
+
+#endif

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Two hands go round the populated list, which is in order of birth.
+ *
+ * The eager hand follows the newest entry at a distance of EAGER_LAG births
+ * and looks at each entry once, as it ages. A guest that scrubs its memory
+ * leaves zero superpages behind; the lag keeps us from those that its CPUs are
+ * still writing to.
+ *
+ * The sweep hand goes round and round, resuming where it stopped. A sweep
+ * looks for superpages first; one pass in which it finds none makes the domain
+ * "dry", and until enough has changed later sweeps look for single pages at
+ * once. Work of one sweep: in each of its two parts an entry is visited once
+ * at most, a page is glanced at once at most and compared in full once at most.
+ */
+#include "engine/reclaim.h"
+
+#include "engine/transfer.h"
+
+#include <errno.h>
+
+/* Births between the newest entry and those that the eager hand looks at: more
+ * than a guest has CPUs that scrub at once, usually. */
+#define EAGER_LAG   32
+#define EAGER_LOOKS 4
+/* The eager hand rests while the cache has this share of the target in
+ * superpages, and more than EAGER_LOW_MIN of them: until then it would only
+ * move memory that may be needed again. */
+#define EAGER_LOW_SHARE 8
+#define EAGER_LOW_MIN   4
+/* A sweep for single pages ends with the entry in which it has found this many. */
+#define SWEEP_ENOUGH_PAGES 64
+/* A dry domain is swept for superpages again when it has reclaimed this share
+ * of its populated pages singly: that spreads the cost of a pass thin. */
+#define DRY_SHARE 32
+
+static bool looks_zero(struct domain *domain, gfn_t at, pages_t pages)
+{
+    return domain->ops->glance(domain->host, at, pages, true) == pages;
+}
+
+/* Takes a superpage back if it holds only zeros: 1 if so, 0, or a fatal error. */
+static int reclaim_superpage(struct domain *domain, p2m_index_t index)
+{
+    if (!p2m_whole(&domain->p2m, index, P2M_RAM) ||
+        !looks_zero(domain, p2m_first_gfn(index), SUPERPAGE_PAGES)) {
+        return 0;
+    }
+    int took = transfer_take_superpage(domain, index, TRANSFER_IF_ZERO);
+    if (took == 1) {
+        domain->counters.reclaimed_2m++;
+    }
+    return took;
+}
+
+/* Takes the zero pages of a superpage back one by one. Adds them to *got. */
+static int reclaim_singles(struct domain *domain, p2m_index_t index, pages_t *got)
+{
+    pages_t at = 0, size = p2m_superpage_pages(&domain->p2m, index);
+    gfn_t first = p2m_first_gfn(index);
+    while (at < size) {
+        gfn_t here = gfn_add(first, at);
+        pages_t run = p2m_run(&domain->p2m, here, size - at);
+        if (p2m_get(&domain->p2m, here) != P2M_RAM) {
+            at += run;
+            continue;
+        }
+        pages_t skip = domain->ops->glance(domain->host, here, run, false);
+        if (skip != 0) {
+            at += skip;
+            continue;
+        }
+        pages_t zeros = domain->ops->glance(domain->host, here, run, true);
+        if (zeros == 0) {
+            at++; /* it changed under our eyes: the guest is using it */
+            continue;
+        }
+        pages_t kept = 0, seen = 0;
+        int err = transfer_take_run(domain, here, zeros, TRANSFER_IF_ZERO, &kept, &seen);
+        if (err != 0) {
+            return err == -ENOSPC ? 0 : err;
+        }
+        domain->counters.reclaimed_4k += kept;
+        *got += kept;
+        at += seen;
+    }
+    return 0;
+}
+
+int reclaim_eager(struct domain *domain)
+{
+    struct p2m *p2m = &domain->p2m;
+    pages_t low = max_u64(EAGER_LOW_MIN, domain->target_pages / SUPERPAGE_PAGES / EAGER_LOW_SHARE);
+    if (cache_superpages(&domain->cache) >= low || domain_covered(domain)) {
+        return 0;
+    }
+    for (int looks = 0; looks < EAGER_LOOKS && p2m->eager_hand != P2M_NONE; looks++) {
+        p2m_index_t index = p2m->eager_hand;
+        if (p2m->births - p2m->entries[index].birth <= EAGER_LAG) {
+            break;
+        }
+        p2m->eager_hand = p2m->entries[index].next;
+        int took = reclaim_superpage(domain, index);
+        if (took != 0) {
+            return took < 0 ? took : 0;
+        }
+    }
+    return 0;
+}
+
+/* The next entry of a pass: the hand moves on before its entry is dealt with. */
+static p2m_index_t advance_sweep_hand(struct p2m *p2m)
+{
+    p2m_index_t index = p2m->sweep_hand != P2M_NONE ? p2m->sweep_hand : p2m->oldest;
+    p2m->sweep_hand = p2m->entries[index].next;
+    return index;
+}
+
+static int sweep_superpages(struct domain *domain)
+{
+    for (p2m_index_t visits = domain->p2m.populated; visits > 0; visits--) {
+        int took = reclaim_superpage(domain, advance_sweep_hand(&domain->p2m));
+        if (took != 0) {
+            return took;
+        }
+    }
+    domain->reclaim = (struct reclaim){.superpages_dry = true};
+    return 0;
+}
+
+static int sweep_singles(struct domain *domain)
+{
+    pages_t got = 0;
+    for (p2m_index_t visits = domain->p2m.populated; visits > 0 && got < SWEEP_ENOUGH_PAGES;
+         visits--) {
+        int err = reclaim_singles(domain, advance_sweep_hand(&domain->p2m), &got);
+        if (err != 0) {
+            return err;
+        }
+    }
+    domain->reclaim.singles_since_dry += got;
+    return 0;
+}
+
+int reclaim_sweep(struct domain *domain)
+{
+    const struct reclaim *memory = &domain->reclaim;
+    domain->counters.sweeps++;
+    if (!memory->superpages_dry || memory->singles_since_dry >= domain->p2m.ram_pages / DRY_SHARE) {
+        int took = sweep_superpages(domain);
+        if (took != 0) {
+            return took < 0 ? took : 0;
+        }
+    }
+    return sweep_singles(domain);
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Reclaim: pages in the p2m that hold only zeros go back into the cache.
+ *
+ * No page is given back unless it holds zeros after nobody can write to it any
+ * more: glance while the guest runs, take it out of the guest's reach, compare
+ * in full, and place it back if it is not zero. In between, the page belongs
+ * to neither side; whoever touches it waits.
+ *
+ * Internal to the engine; domain.h has the lock and the meaning of errors.
+ */
+#ifndef BALLAST_ENGINE_RECLAIM_H
+#define BALLAST_ENGINE_RECLAIM_H
+
+#include "engine/domain.h"
+
+/*
+ * Looks at superpages that were populated a little while ago, each once, for
+ * one that holds only zeros: what a guest leaves behind that scrubs its memory.
+ * Called at every populate; does nothing while the cache is well filled or the
+ * domain is covered. Work: at most EAGER_LOOKS superpages.
+ */
+int reclaim_eager(struct domain *domain);
+
+/*
+ * The cache is empty: searches the populated memory for zeros, whole
+ * superpages first, and stops as soon as it found some. On return the cache
+ * may be empty still: then there are none.
+ */
+int reclaim_sweep(struct domain *domain);
+
+#endif
