@@ -1,0 +1,699 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The control server. See server.h.
+ *
+ * One thread waits in poll(2) for the listening socket, an eventfd that means
+ * "stop", and the clients. A client has a framer for input and a fixed buffer
+ * for output. What bounds it:
+ *
+ *  - A request is handled only while there is room for the longest reply, so
+ *    the output never exceeds OUTPUT_BYTES: a client that does not read is not
+ *    read from either.
+ *  - A turn handles at most TURN_REQUESTS of one client's requests, so a flood
+ *    delays the others by that much and no more.
+ *  - All sockets are non-blocking.
+ *
+ * All state but the eventfd belongs to the thread while it runs. Events that
+ * are pushed to clients, when there are any, will go into the same output
+ * buffers between replies, handed to the thread through the eventfd.
+ */
+#include "ctl/server.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LINE_MAX_BYTES  ((size_t)BALLAST_PROTOCOL_LINE_MAX_BYTES)
+#define OUTPUT_BYTES    (2 * LINE_MAX_BYTES)
+#define TURN_REQUESTS   32
+#define ACCEPT_PAUSE_MS 100
+/* jansson parses and prints recursively, at most 2048 levels. */
+#define STACK_BYTES ((size_t)2 << 20)
+
+struct client {
+    int fd; /* -1: the slot is free */
+    struct ctl_framer in;
+    char *out; /* out[sent..used) waits to be sent */
+    size_t out_sent;
+    size_t out_used;
+    bool eof;                   /* the client will send no more */
+    bool closing;               /* close as soon as the output is sent; read nothing */
+    void (*after)(void *owner); /* to be called when the output is sent */
+    int64_t after_deadline_ms;  /* and not later than this */
+};
+
+struct ctl_server {
+    struct ctl_server_config config; /* path and name are copies */
+    char *path;
+    char *name;
+    int listen_fd;
+    int wake_fd;
+    atomic_bool stop;
+    pthread_t thread;
+    int64_t accept_after_ms; /* the process is out of descriptors until then */
+    struct client clients[CTL_SERVER_CLIENTS_MAX];
+};
+
+static int64_t now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static size_t client_output(const struct client *client)
+{
+    return client->out_used - client->out_sent;
+}
+
+/* May its next request be handled now? */
+static bool client_may_handle(const struct client *client)
+{
+    return !client->closing && client->after == NULL && client_output(client) <= LINE_MAX_BYTES;
+}
+
+static bool client_wants_input(const struct client *client)
+{
+    return client_may_handle(client) && !client->eof;
+}
+
+static void client_run_after(struct ctl_server *server, struct client *client)
+{
+    void (*after)(void *owner) = client->after;
+
+    client->after = NULL;
+    if (after != NULL) {
+        after(server->config.owner);
+    }
+}
+
+static void client_drop(struct ctl_server *server, struct client *client)
+{
+    close(client->fd);
+    client->fd = -1;
+    ctl_framer_fini(&client->in);
+    free(client->out);
+    client->out = NULL;
+    client_run_after(server, client);
+}
+
+/* Appends to the output. The caller has made sure that there is room for a
+ * line: client_may_handle(). */
+static void client_queue(struct client *client, const char *data, size_t length)
+{
+    if (OUTPUT_BYTES - client->out_used < length) {
+        memmove(client->out, client->out + client->out_sent, client_output(client));
+        client->out_used -= client->out_sent;
+        client->out_sent = 0;
+    }
+    memcpy(client->out + client->out_used, data, length);
+    client->out_used += length;
+}
+
+/* Sends what the socket takes. -errno if the client is gone. */
+static int client_flush(struct client *client)
+{
+    while (client_output(client) > 0) {
+        ssize_t sent = send(client->fd, client->out + client->out_sent, client_output(client),
+                            MSG_NOSIGNAL | MSG_DONTWAIT);
+
+        if (sent < 0) {
+            if (errno == EINTR) {
+                continue;
+            }
+            return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+        }
+        client->out_sent += (size_t)sent;
+    }
+    client->out_sent = 0;
+    client->out_used = 0;
+    return 0;
+}
+
+/* Queues a message and drops our reference to it. A client whose answer cannot
+ * be made, for want of memory, is closed: it must not wait for it for ever. */
+static int client_reply(struct client *client, json_t *message)
+{
+    char *line;
+    size_t length;
+    int ret;
+
+    if (message == NULL) {
+        return -ENOMEM;
+    }
+    ret = ctl_encode(message, &line, &length);
+    json_decref(message);
+    if (ret < 0) {
+        return ret;
+    }
+    client_queue(client, line, length);
+    free(line);
+    return 0;
+}
+
+static int client_reply_error(struct client *client, const struct ctl_error *error, json_t *id)
+{
+    int ret = client_reply(client, ctl_reply_error(error, id));
+
+    if (ret == -EMSGSIZE) {
+        /* Only the id can be that long. */
+        struct ctl_error too_long;
+
+        ctl_error_set(&too_long, CTL_INVALID_REQUEST, "the id is too long to be sent back");
+        ret = client_reply(client, ctl_reply_error(&too_long, NULL));
+    }
+    return ret;
+}
+
+static json_t *list_commands(const struct ctl_server *server)
+{
+    json_t *list = json_array();
+    int failed = json_array_append_new(list, json_pack("{s:s}", "name", "query-commands"));
+
+    for (size_t i = 0; i < server->config.command_count; i++) {
+        failed |= json_array_append_new(
+            list, json_pack("{s:s}", "name", server->config.commands[i].name));
+    }
+    if (failed != 0) {
+        json_decref(list);
+        return NULL;
+    }
+    return json_pack("{s:o}", "commands", list);
+}
+
+static const struct ctl_command *find_command(const struct ctl_server *server, const char *name)
+{
+    for (size_t i = 0; i < server->config.command_count; i++) {
+        if (strcmp(server->config.commands[i].name, name) == 0) {
+            return &server->config.commands[i];
+        }
+    }
+    return NULL;
+}
+
+/* Runs a request. 0, *result and *command (NULL for a built-in one); or -errno
+ * and *error. */
+static int execute(struct ctl_server *server, const struct ctl_request *request,
+                   const struct ctl_command **command, json_t **result, struct ctl_error *error)
+{
+    const struct ctl_command *found;
+    int ret;
+
+    if (strcmp(request->command, "query-commands") == 0) {
+        ret = ctl_arguments_check(request->arguments, NULL, error);
+        if (ret == 0) {
+            *command = NULL;
+            *result = list_commands(server);
+            ret = *result == NULL ? -ENOMEM : 0;
+        }
+        return ret;
+    }
+    found = find_command(server, request->command);
+    if (found == NULL) {
+        ctl_error_set(error, CTL_COMMAND_NOT_FOUND,
+                      "unknown command '%.64s'; query-commands lists the known ones",
+                      request->command);
+        return -ENOSYS;
+    }
+    ret = found->handler(server->config.owner, request->arguments, result, error);
+    if (ret == 0) {
+        *command = found;
+    }
+    return ret;
+}
+
+/* Answers one decoded message. -errno: drop the client. */
+static int client_handle_message(struct ctl_server *server, struct client *client, json_t *message)
+{
+    json_t *id = ctl_message_id(message);
+    const struct ctl_command *command = NULL;
+    struct ctl_request request;
+    struct ctl_error error;
+    json_t *result = NULL;
+    int ret;
+
+    /* For a handler that fails and does not say how. */
+    ctl_error_set(&error, CTL_WRONG_STATE, "the command failed");
+    ret = ctl_request_read(message, &request, &error);
+    if (ret == 0) {
+        ret = execute(server, &request, &command, &result, &error);
+    }
+    if (ret < 0) {
+        json_decref(result);
+        return client_reply_error(client, &error, id);
+    }
+    ret = client_reply(client, ctl_reply_return(result, id));
+    if (ret == -EMSGSIZE) {
+        ctl_error_set(&error, CTL_INVALID_REQUEST,
+                      "the command was executed, but its reply with this id is longer than %d "
+                      "bytes; send a shorter id",
+                      BALLAST_PROTOCOL_LINE_MAX_BYTES);
+        ret = client_reply_error(client, &error, NULL);
+    }
+    if (command != NULL && command->after_reply != NULL) {
+        client->after = command->after_reply;
+        client->after_deadline_ms = now_ms() + CTL_SERVER_REPLY_MS;
+    }
+    return ret;
+}
+
+/* Answers with a ParseError, after which the stream cannot be trusted. */
+static int client_refuse_line(struct client *client, const struct ctl_error *error)
+{
+    client->closing = true;
+    return client_reply_error(client, error, NULL);
+}
+
+/* Handles what has been received, as far as a turn goes. -errno: drop the client. */
+static int client_handle_input(struct ctl_server *server, struct client *client)
+{
+    struct ctl_error error;
+
+    for (int turn = 0; turn < TURN_REQUESTS && client_may_handle(client); turn++) {
+        const char *line;
+        size_t length;
+        json_t *message;
+        int ret = ctl_framer_next(&client->in, &line, &length);
+
+        if (ret == 0 && client->eof && ctl_framer_pending(&client->in) > 0) {
+            ctl_error_set(&error, CTL_PARSE_ERROR, "the last line is not ended by a newline");
+            return client_refuse_line(client, &error);
+        }
+        if (ret == 0) {
+            return 0;
+        }
+        if (ret == -EMSGSIZE) {
+            ctl_error_set(&error, CTL_PARSE_ERROR, "the line is longer than %d bytes",
+                          BALLAST_PROTOCOL_LINE_MAX_BYTES);
+            return client_refuse_line(client, &error);
+        }
+        ret = ctl_decode(line, length, &message, &error);
+        if (ret == -EBADMSG) {
+            return client_refuse_line(client, &error);
+        }
+        if (ret == 0) {
+            ret = client_handle_message(server, client, message);
+            json_decref(message);
+        }
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    return 0;
+}
+
+/* Reads once. -errno if the client is gone. */
+static int client_receive(struct client *client)
+{
+    size_t space;
+    char *at = ctl_framer_space(&client->in, &space);
+    ssize_t received;
+
+    if (space == 0) {
+        return 0;
+    }
+    do {
+        received = recv(client->fd, at, space, MSG_DONTWAIT);
+    } while (received < 0 && errno == EINTR);
+    if (received < 0) {
+        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+    }
+    if (received == 0) {
+        client->eof = true;
+    }
+    ctl_framer_fed(&client->in, (size_t)received);
+    return 0;
+}
+
+/* Is there something to do for it without waiting for the socket? */
+static bool client_is_ready(struct client *client)
+{
+    return client_may_handle(client) &&
+           (ctl_framer_ready(&client->in) || (client->eof && ctl_framer_pending(&client->in) > 0));
+}
+
+static bool client_is_done(struct client *client)
+{
+    return client_output(client) == 0 && client->after == NULL &&
+           (client->closing || (client->eof && ctl_framer_pending(&client->in) == 0));
+}
+
+static void client_turn(struct ctl_server *server, struct client *client, short events)
+{
+    int ret = 0;
+
+    if ((events & (POLLIN | POLLHUP | POLLERR)) != 0 && client_wants_input(client)) {
+        ret = client_receive(client);
+    }
+    if (ret == 0) {
+        ret = client_handle_input(server, client);
+    }
+    if (ret == 0) {
+        ret = client_flush(client);
+    }
+    if (ret < 0) {
+        client_drop(server, client);
+        return;
+    }
+    if (client->after != NULL &&
+        (client_output(client) == 0 || now_ms() >= client->after_deadline_ms)) {
+        client_run_after(server, client);
+    }
+    if (client_is_done(client)) {
+        client_drop(server, client);
+    }
+}
+
+static struct client *find_free_slot(struct ctl_server *server)
+{
+    for (size_t i = 0; i < CTL_SERVER_CLIENTS_MAX; i++) {
+        if (server->clients[i].fd < 0) {
+            return &server->clients[i];
+        }
+    }
+    return NULL;
+}
+
+/* Is the other end somebody who may command the domain? The socket's mode says
+ * so already; this holds even if somebody changed it. */
+static bool is_peer_allowed(int fd)
+{
+    struct ucred peer;
+    socklen_t length = sizeof(peer);
+
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 &&
+           (peer.uid == 0 || peer.uid == geteuid());
+}
+
+/* Sends a message on a socket that has just been accepted; its buffer is empty
+ * and takes it whole. */
+static int send_at_once(int fd, json_t *message)
+{
+    char *line;
+    size_t length;
+    ssize_t sent;
+    int ret;
+
+    if (message == NULL) {
+        return -ENOMEM;
+    }
+    ret = ctl_encode(message, &line, &length);
+    json_decref(message);
+    if (ret < 0) {
+        return ret;
+    }
+    sent = send(fd, line, length, MSG_NOSIGNAL | MSG_DONTWAIT);
+    free(line);
+    return sent == (ssize_t)length ? 0 : -EPIPE;
+}
+
+static int client_open(struct client *client, int fd)
+{
+    struct client opened = {.fd = fd};
+
+    opened.out = malloc(OUTPUT_BYTES);
+    if (opened.out == NULL) {
+        return -ENOMEM;
+    }
+    if (ctl_framer_init(&opened.in) < 0) {
+        free(opened.out);
+        return -ENOMEM;
+    }
+    *client = opened;
+    return 0;
+}
+
+static void welcome(struct ctl_server *server, int fd)
+{
+    struct client *client = find_free_slot(server);
+
+    if (!is_peer_allowed(fd) || send_at_once(fd, ctl_greeting_build(server->name)) < 0) {
+        close(fd);
+        return;
+    }
+    if (client == NULL) {
+        struct ctl_error error;
+
+        ctl_error_set(&error, CTL_BUSY,
+                      "%d clients are connected already; try again when one is gone",
+                      CTL_SERVER_CLIENTS_MAX);
+        send_at_once(fd, ctl_reply_error(&error, NULL));
+        close(fd);
+        return;
+    }
+    if (client_open(client, fd) < 0) {
+        close(fd);
+    }
+}
+
+static void accept_client(struct ctl_server *server)
+{
+    int fd = accept4(server->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+    if (fd >= 0) {
+        welcome(server, fd);
+    } else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+        /* The socket stays readable: without a pause this would be a busy loop. */
+        server->accept_after_ms = now_ms() + ACCEPT_PAUSE_MS;
+    }
+}
+
+/* How long poll() may wait, in ms; -1 for ever. */
+static int wait_ms(struct ctl_server *server, int64_t now)
+{
+    int64_t until = INT64_MAX;
+
+    if (server->accept_after_ms > now) {
+        until = server->accept_after_ms;
+    }
+    for (size_t i = 0; i < CTL_SERVER_CLIENTS_MAX; i++) {
+        struct client *client = &server->clients[i];
+
+        if (client->fd < 0) {
+            continue;
+        }
+        if (client_is_ready(client)) {
+            return 0;
+        }
+        if (client->after != NULL && client->after_deadline_ms < until) {
+            until = client->after_deadline_ms;
+        }
+    }
+    if (until == INT64_MAX) {
+        return -1;
+    }
+    return until <= now ? 0 : (int)(until - now);
+}
+
+static short client_events(const struct client *client)
+{
+    int events =
+        (client_wants_input(client) ? POLLIN : 0) | (client_output(client) > 0 ? POLLOUT : 0);
+
+    return (short)events;
+}
+
+static void serve(struct ctl_server *server)
+{
+    enum { WAKE, LISTEN, FIRST_CLIENT };
+
+    while (!atomic_load(&server->stop)) {
+        struct pollfd fds[FIRST_CLIENT + CTL_SERVER_CLIENTS_MAX];
+        int64_t now = now_ms();
+
+        fds[WAKE] = (struct pollfd){.fd = server->wake_fd, .events = POLLIN};
+        fds[LISTEN] = (struct pollfd){
+            .fd = server->accept_after_ms > now ? -1 : server->listen_fd,
+            .events = POLLIN,
+        };
+        for (size_t i = 0; i < CTL_SERVER_CLIENTS_MAX; i++) {
+            /* A free slot's -1 is skipped by poll(). */
+            fds[FIRST_CLIENT + i] = (struct pollfd){
+                .fd = server->clients[i].fd,
+                .events = client_events(&server->clients[i]),
+            };
+        }
+        if (poll(fds, FIRST_CLIENT + CTL_SERVER_CLIENTS_MAX, wait_ms(server, now)) < 0 &&
+            errno != EINTR) {
+            /* Only ENOMEM is left. */
+            server->accept_after_ms = now_ms() + ACCEPT_PAUSE_MS;
+            usleep(ACCEPT_PAUSE_MS * 1000);
+            continue;
+        }
+        for (size_t i = 0; i < CTL_SERVER_CLIENTS_MAX; i++) {
+            if (server->clients[i].fd >= 0 && !atomic_load(&server->stop)) {
+                client_turn(server, &server->clients[i], fds[FIRST_CLIENT + i].revents);
+            }
+        }
+        if ((fds[LISTEN].revents & POLLIN) != 0) {
+            accept_client(server);
+        }
+    }
+}
+
+static void *server_thread(void *argument)
+{
+    pthread_setname_np(pthread_self(), "ballast-ctl");
+    serve(argument);
+    return NULL;
+}
+
+/* Starts the thread with all signals blocked, so that the process's own
+ * signals go to its own threads. */
+static int start_thread(struct ctl_server *server)
+{
+    pthread_attr_t attributes;
+    sigset_t all;
+    sigset_t before;
+    int ret = pthread_attr_init(&attributes);
+
+    if (ret != 0) {
+        return -ret;
+    }
+    sigfillset(&all);
+    ret = pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    if (ret == 0) {
+        ret = pthread_sigmask(SIG_SETMASK, &all, &before);
+    }
+    if (ret == 0) {
+        ret = pthread_create(&server->thread, &attributes, server_thread, server);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+    }
+    pthread_attr_destroy(&attributes);
+    return -ret;
+}
+
+/* Removes a socket that an earlier process left. */
+static int remove_old_socket(const char *path)
+{
+    struct stat status;
+
+    if (lstat(path, &status) < 0) {
+        return errno == ENOENT ? 0 : -errno;
+    }
+    if (!S_ISSOCK(status.st_mode)) {
+        return -EEXIST;
+    }
+    return unlink(path) < 0 ? -errno : 0;
+}
+
+static int listen_at(const char *path, int *listen_fd)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int ret;
+    int fd;
+
+    if (strlen(path) >= sizeof(address.sun_path)) {
+        return -ENAMETOOLONG;
+    }
+    memcpy(address.sun_path, path, strlen(path));
+    ret = remove_old_socket(path);
+    if (ret < 0) {
+        return ret;
+    }
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return -errno;
+    }
+    /* The socket takes its mode from the descriptor when it is bound: nobody
+     * can get in between. chmod() gives back what the umask took. */
+    if (fchmod(fd, 0600) < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+        ret = -errno;
+        close(fd);
+        return ret;
+    }
+    if (chmod(path, 0600) < 0 || listen(fd, CTL_SERVER_CLIENTS_MAX) < 0) {
+        ret = -errno;
+        unlink(path);
+        close(fd);
+        return ret;
+    }
+    *listen_fd = fd;
+    return 0;
+}
+
+/* Frees a server whose thread does not run. */
+static void server_free(struct ctl_server *server)
+{
+    for (size_t i = 0; i < CTL_SERVER_CLIENTS_MAX; i++) {
+        struct client *client = &server->clients[i];
+
+        if (client->fd >= 0) {
+            client_flush(client);
+            client->after = NULL;
+            client_drop(server, client);
+        }
+    }
+    if (server->listen_fd >= 0) {
+        unlink(server->path);
+        close(server->listen_fd);
+    }
+    if (server->wake_fd >= 0) {
+        close(server->wake_fd);
+    }
+    free(server->path);
+    free(server->name);
+    free(server);
+}
+
+int ctl_server_start(const struct ctl_server_config *config, struct ctl_server **server)
+{
+    struct ctl_server *made = calloc(1, sizeof(*made));
+    int ret;
+
+    if (made == NULL) {
+        return -ENOMEM;
+    }
+    made->config = *config;
+    made->listen_fd = -1;
+    made->wake_fd = -1;
+    for (size_t i = 0; i < CTL_SERVER_CLIENTS_MAX; i++) {
+        made->clients[i].fd = -1;
+    }
+    made->path = strdup(config->path);
+    made->name = strdup(config->name);
+    ret = made->path != NULL && made->name != NULL ? 0 : -ENOMEM;
+    if (ret == 0) {
+        made->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        ret = made->wake_fd < 0 ? -errno : 0;
+    }
+    if (ret == 0) {
+        ret = listen_at(made->path, &made->listen_fd);
+    }
+    if (ret == 0) {
+        ret = start_thread(made);
+    }
+    if (ret < 0) {
+        server_free(made);
+        return ret;
+    }
+    *server = made;
+    return 0;
+}
+
+void ctl_server_stop(struct ctl_server *server)
+{
+    const uint64_t one = 1;
+
+    if (server == NULL) {
+        return;
+    }
+    atomic_store(&server->stop, true);
+    /* An eventfd at 0 takes a 1 without fail. */
+    (void)!write(server->wake_fd, &one, sizeof(one));
+    pthread_join(server->thread, NULL);
+    server_free(server);
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The control server of a domain: a unix socket, at most CTL_SERVER_CLIENTS_MAX
+ * clients, one thread.
+ *
+ * It lives inside a process that is not ours (QEMU), so it never logs, never
+ * exits, changes nothing that the process shares (umask, signal handlers,
+ * working directory), and its thread has all signals blocked.
+ */
+#ifndef BALLAST_CTL_SERVER_H
+#define BALLAST_CTL_SERVER_H
+
+#include <jansson.h>
+#include <stddef.h>
+
+#include "ctl/message.h"
+
+/* A further client is told so (class Busy) and disconnected. */
+#define CTL_SERVER_CLIENTS_MAX 16
+
+struct ctl_server;
+
+/* Runs a command on the server's thread; one command at a time, whoever asked.
+ * Other clients wait while it runs, so it must not take long. `arguments` is
+ * the request's object, or NULL; borrowed. Returns 0, and may put a new
+ * reference to an object in *result (it is NULL before: {} is sent then); or
+ * -errno, and *error says what to answer. */
+typedef int ctl_handler(void *owner, const json_t *arguments, json_t **result,
+                        struct ctl_error *error);
+
+/* One command of the server's owner. */
+struct ctl_command {
+    const char *name;
+    ctl_handler *handler;
+    /* If not NULL: called on the server's thread after a successful handler's
+     * reply is in the kernel's hands (the client gets it even if the process
+     * ends now), or the client is gone, or it did not take the reply for
+     * CTL_SERVER_REPLY_MS. Later requests of this client wait until it returns. */
+    void (*after_reply)(void *owner);
+};
+
+#define CTL_SERVER_REPLY_MS 1000
+
+struct ctl_server_config {
+    const char *path;                   /* of the socket; its folder belongs to the domain */
+    const char *name;                   /* the domain's, for the greeting */
+    const struct ctl_command *commands; /* stays valid until ctl_server_stop() */
+    size_t command_count;
+    void *owner; /* handed to the handlers */
+};
+
+/* Binds the socket (mode 0600; a socket that is there already is replaced, so
+ * hold the domain's lock) and starts the thread, which answers from then on.
+ * Beside the owner's commands it knows query-commands. `path` and `name` are
+ * copied. -ENAMETOOLONG if the path does not fit a socket address, -EEXIST if
+ * something other than a socket is there, -ENOMEM, or what the kernel said;
+ * nothing is left behind then. */
+int ctl_server_start(const struct ctl_server_config *config, struct ctl_server **server);
+
+/* Disconnects everybody, ends and joins the thread, removes the socket, frees
+ * the server. NULL is allowed. Waits for a handler that is running; never call
+ * it from a handler or after_reply. */
+void ctl_server_stop(struct ctl_server *server);
+
+#endif
