@@ -1,0 +1,567 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The folders of domains. See runtime_dir.h.
+ */
+#include "ctl/runtime_dir.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/pidfd.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Everything that Ballast puts into a domain's folder, but the lock. */
+static const char *const known_files[] = {BALLAST_SOCKET_NAME};
+
+#define ARRAY_LENGTH(array) (sizeof(array) / sizeof((array)[0]))
+
+/* Somebody who only looks, or cleans up, holds the lock for an instant: who
+ * wants to keep it asks this often before he takes "held" for an answer. */
+#define LOCK_TRIES       30
+#define LOCK_TRY_WAIT_MS 10
+/* How often a folder may vanish between two steps before we give up. */
+#define FOLDER_TRIES 100
+
+static bool is_alnum(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+}
+
+bool runtime_name_is_valid(const char *name)
+{
+    if (!is_alnum(name[0]) || strlen(name) > BALLAST_NAME_MAX_BYTES) {
+        return false;
+    }
+    for (; *name != '\0'; name++) {
+        if (!is_alnum(*name) && strchr("._-", *name) == NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* snprintf() that treats a cut as an error. */
+__attribute__((format(printf, 3, 4))) static int format_path(char *path, size_t size,
+                                                             const char *format, ...)
+{
+    char text[PATH_MAX];
+    va_list arguments;
+    int length;
+
+    va_start(arguments, format);
+    length = vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    if (length < 0 || (size_t)length >= sizeof(text) || (size_t)length >= size) {
+        return -ENAMETOOLONG;
+    }
+    memcpy(path, text, (size_t)length + 1);
+    return 0;
+}
+
+int runtime_base(char *base, size_t size)
+{
+    const char *chosen = getenv("BALLAST_RUNTIME_DIR");
+    const char *user;
+
+    if (chosen != NULL && chosen[0] != '\0') {
+        return chosen[0] == '/' ? format_path(base, size, "%s", chosen) : -EINVAL;
+    }
+    if (geteuid() == 0) {
+        return format_path(base, size, "/run/ballast");
+    }
+    user = getenv("XDG_RUNTIME_DIR");
+    if (user == NULL || user[0] == '\0') {
+        return -ENOENT;
+    }
+    return user[0] == '/' ? format_path(base, size, "%s/ballast", user) : -EINVAL;
+}
+
+int runtime_socket_path(const char *base, const char *name, char *path, size_t size)
+{
+    struct sockaddr_un address;
+
+    if (!runtime_name_is_valid(name)) {
+        return -EINVAL;
+    }
+    return format_path(path, size < sizeof(address.sun_path) ? size : sizeof(address.sun_path),
+                       "%s/%s/%s", base, name, BALLAST_SOCKET_NAME);
+}
+
+/* Could somebody else put files into this folder, or take ours away? */
+static int check_folder(int fd)
+{
+    struct stat status;
+
+    if (fstat(fd, &status) < 0) {
+        return -errno;
+    }
+    if (status.st_uid != geteuid() || (status.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
+        return -EPERM;
+    }
+    return 0;
+}
+
+static int open_base(const char *base, int *base_fd)
+{
+    int fd = open(base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0) {
+        return -errno;
+    }
+    *base_fd = fd;
+    return 0;
+}
+
+static int create_base(const char *base, int *base_fd)
+{
+    mode_t mode = geteuid() == 0 ? 0755 : 0700;
+    int fd = -1;
+    int ret;
+
+    if (mkdir(base, mode) < 0 && errno != EEXIST) {
+        return -errno;
+    }
+    ret = open_base(base, &fd);
+    if (ret == 0) {
+        ret = check_folder(fd);
+    }
+    if (ret < 0) {
+        if (fd >= 0) {
+            close(fd);
+        }
+        return ret;
+    }
+    *base_fd = fd;
+    return 0;
+}
+
+static bool is_same_file(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+/* Is what `fd` has open still what `name` in `dir_fd` stands for? */
+static bool is_still_there(int dir_fd, const char *name, int fd)
+{
+    struct stat opened;
+    struct stat named;
+
+    return fstat(fd, &opened) == 0 && fstatat(dir_fd, name, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+           is_same_file(&opened, &named);
+}
+
+/* flock() that gives up after `tries` attempts: -EWOULDBLOCK. */
+static int take_lock(int fd, int tries)
+{
+    while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        struct timespec wait = {.tv_nsec = LOCK_TRY_WAIT_MS * 1000000L};
+
+        if (errno != EWOULDBLOCK && errno != EINTR) {
+            return -errno;
+        }
+        if (--tries <= 0) {
+            return -EWOULDBLOCK;
+        }
+        nanosleep(&wait, NULL);
+    }
+    return 0;
+}
+
+/* Opens the folder and takes its lock, once. -EAGAIN: it vanished under our
+ * hands; -EWOULDBLOCK: held by somebody; -ENOENT: no such folder. */
+static int try_lock_folder(int base_fd, const char *name, int tries, int *dir_fd, int *lock_fd)
+{
+    int dir = openat(base_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int lock = -1;
+    int ret;
+
+    if (dir < 0) {
+        return -errno;
+    }
+    ret = check_folder(dir);
+    if (ret == 0) {
+        lock = openat(dir, BALLAST_LOCK_NAME, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (lock < 0) {
+            /* No file can be made in a folder that has been removed. */
+            ret = errno == ENOENT ? -EAGAIN : -errno;
+        }
+    }
+    if (ret == 0) {
+        ret = take_lock(lock, tries);
+    }
+    if (ret == 0 &&
+        (!is_still_there(dir, BALLAST_LOCK_NAME, lock) || !is_still_there(base_fd, name, dir))) {
+        ret = -EAGAIN;
+    }
+    if (ret < 0) {
+        if (lock >= 0) {
+            close(lock);
+        }
+        close(dir);
+        return ret == -EWOULDBLOCK ? -EADDRINUSE : ret;
+    }
+    *dir_fd = dir;
+    *lock_fd = lock;
+    return 0;
+}
+
+/* Removes the known files but the lock, which we hold. */
+static int remove_known_files(int dir_fd)
+{
+    for (size_t i = 0; i < ARRAY_LENGTH(known_files); i++) {
+        if (unlinkat(dir_fd, known_files[i], 0) < 0 && errno != ENOENT) {
+            return -errno;
+        }
+    }
+    return 0;
+}
+
+int runtime_lock_write_pid(int lock_fd)
+{
+    char text[32];
+    int length = snprintf(text, sizeof(text), "%ld\n", (long)getpid());
+
+    if (ftruncate(lock_fd, 0) < 0 || pwrite(lock_fd, text, (size_t)length, 0) != length) {
+        return errno != 0 ? -errno : -EIO;
+    }
+    return 0;
+}
+
+/* Makes the folder if it is not there and takes its lock. */
+static int create_locked(int base_fd, const char *name, int *dir_fd, int *lock_fd)
+{
+    for (int i = 0; i < FOLDER_TRIES; i++) {
+        int ret;
+
+        if (mkdirat(base_fd, name, 0700) < 0 && errno != EEXIST) {
+            return -errno;
+        }
+        ret = try_lock_folder(base_fd, name, LOCK_TRIES, dir_fd, lock_fd);
+        if (ret != -EAGAIN && ret != -ENOENT) {
+            return ret;
+        }
+    }
+    return -EAGAIN;
+}
+
+int runtime_dir_create(const char *base, const char *name, struct runtime_dir *dir)
+{
+    struct runtime_dir made = {.base_fd = -1, .dir_fd = -1, .lock_fd = -1};
+    int ret = runtime_socket_path(base, name, made.socket_path, sizeof(made.socket_path));
+
+    if (ret == 0) {
+        ret = format_path(made.path, sizeof(made.path), "%s/%s", base, name);
+    }
+    if (ret == 0) {
+        ret = create_base(base, &made.base_fd);
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    snprintf(made.name, sizeof(made.name), "%s", name);
+    ret = create_locked(made.base_fd, name, &made.dir_fd, &made.lock_fd);
+    if (ret < 0) {
+        close(made.base_fd);
+        return ret;
+    }
+    ret = remove_known_files(made.dir_fd);
+    if (ret == 0) {
+        ret = runtime_lock_write_pid(made.lock_fd);
+    }
+    if (ret < 0) {
+        runtime_dir_remove(&made);
+        return ret;
+    }
+    *dir = made;
+    return 0;
+}
+
+/* Removes a folder whose lock we hold. */
+static int remove_folder(int base_fd, const char *name, int dir_fd)
+{
+    int ret = remove_known_files(dir_fd);
+
+    if (ret == 0 && unlinkat(dir_fd, BALLAST_LOCK_NAME, 0) < 0 && errno != ENOENT) {
+        ret = -errno;
+    }
+    /* Not empty: foreign files, or a new owner's lock. Both may stay. */
+    if (ret == 0 && unlinkat(base_fd, name, AT_REMOVEDIR) < 0) {
+        ret = errno == EEXIST ? -ENOTEMPTY : -errno;
+    }
+    return ret;
+}
+
+int runtime_dir_remove(struct runtime_dir *dir)
+{
+    int ret = remove_folder(dir->base_fd, dir->name, dir->dir_fd);
+
+    runtime_dir_close(dir);
+    return ret;
+}
+
+void runtime_dir_close(struct runtime_dir *dir)
+{
+    close(dir->lock_fd);
+    close(dir->dir_fd);
+    close(dir->base_fd);
+    dir->lock_fd = -1;
+    dir->dir_fd = -1;
+    dir->base_fd = -1;
+}
+
+int runtime_clean(const char *base, const char *name)
+{
+    int base_fd = -1;
+    int dir_fd;
+    int lock_fd;
+    int ret;
+
+    if (!runtime_name_is_valid(name)) {
+        return -EINVAL;
+    }
+    ret = open_base(base, &base_fd);
+    if (ret < 0) {
+        return ret == -ENOENT ? 0 : ret;
+    }
+    ret = try_lock_folder(base_fd, name, 1, &dir_fd, &lock_fd);
+    if (ret == 0) {
+        ret = remove_folder(base_fd, name, dir_fd);
+        close(lock_fd);
+        close(dir_fd);
+    } else if (ret == -ENOENT) {
+        ret = 0;
+    } else if (ret == -EAGAIN || ret == -EADDRINUSE) {
+        ret = -EBUSY;
+    }
+    close(base_fd);
+    return ret;
+}
+
+static int look_at(int base_fd, const char *name, enum runtime_state *state)
+{
+    int dir = openat(base_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int lock;
+    int ret = 0;
+
+    if (dir < 0) {
+        if (errno != ENOENT && errno != ENOTDIR && errno != ELOOP) {
+            return -errno;
+        }
+        *state = RUNTIME_NONE;
+        return 0;
+    }
+    lock = openat(dir, BALLAST_LOCK_NAME, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (lock < 0) {
+        ret = errno == ENOENT ? 0 : -errno;
+        if (ret == 0) {
+            *state = RUNTIME_DEAD;
+        }
+    } else if (flock(lock, LOCK_SH | LOCK_NB) == 0) {
+        *state = RUNTIME_DEAD;
+    } else if (errno == EWOULDBLOCK) {
+        *state = RUNTIME_LIVE;
+    } else {
+        ret = -errno;
+    }
+    if (lock >= 0) {
+        close(lock);
+    }
+    close(dir);
+    return ret;
+}
+
+int runtime_look(const char *base, const char *name, enum runtime_state *state)
+{
+    int base_fd = -1;
+    int ret;
+
+    if (!runtime_name_is_valid(name)) {
+        return -EINVAL;
+    }
+    ret = open_base(base, &base_fd);
+    if (ret < 0) {
+        if (ret == -ENOENT) {
+            *state = RUNTIME_NONE;
+            ret = 0;
+        }
+        return ret;
+    }
+    ret = look_at(base_fd, name, state);
+    close(base_fd);
+    return ret;
+}
+
+static int compare_entries(const void *a, const void *b)
+{
+    const struct runtime_entry *left = a;
+    const struct runtime_entry *right = b;
+
+    return strcmp(left->name, right->name);
+}
+
+/* Appends a domain, if `name` is one, to an array that grows. */
+static int list_append(int base_fd, const char *name, struct runtime_entry **entries, size_t *count)
+{
+    struct runtime_entry entry;
+    struct runtime_entry *grown;
+    int ret;
+
+    if (!runtime_name_is_valid(name)) {
+        return 0;
+    }
+    ret = look_at(base_fd, name, &entry.state);
+    if (ret < 0 || entry.state == RUNTIME_NONE) {
+        return ret;
+    }
+    grown = reallocarray(*entries, *count + 1, sizeof(**entries));
+    if (grown == NULL) {
+        return -ENOMEM;
+    }
+    memcpy(entry.name, name, strlen(name) + 1);
+    grown[*count] = entry;
+    *entries = grown;
+    (*count)++;
+    return 0;
+}
+
+int runtime_list(const char *base, struct runtime_entry **entries, size_t *count)
+{
+    struct runtime_entry *found = NULL;
+    size_t found_count = 0;
+    struct dirent *item;
+    DIR *directory = opendir(base);
+    int ret = 0;
+
+    if (directory == NULL) {
+        if (errno != ENOENT) {
+            return -errno;
+        }
+        *entries = NULL;
+        *count = 0;
+        return 0;
+    }
+    while (ret == 0 && (errno = 0, item = readdir(directory)) != NULL) {
+        ret = list_append(dirfd(directory), item->d_name, &found, &found_count);
+    }
+    if (ret == 0) {
+        ret = -errno;
+    }
+    closedir(directory);
+    if (ret < 0) {
+        free(found);
+        return ret;
+    }
+    if (found_count > 0) {
+        qsort(found, found_count, sizeof(*found), compare_entries);
+    }
+    *entries = found;
+    *count = found_count;
+    return 0;
+}
+
+/* Does a process have this file open? 1, 0 or -errno. */
+static int has_open(pid_t pid, const struct stat *file)
+{
+    char path[64];
+    struct dirent *item;
+    DIR *directory;
+    int found = 0;
+
+    snprintf(path, sizeof(path), "/proc/%ld/fd", (long)pid);
+    directory = opendir(path);
+    if (directory == NULL) {
+        return errno == ENOENT ? 0 : -errno;
+    }
+    while (found == 0 && (item = readdir(directory)) != NULL) {
+        struct stat status;
+
+        if (fstatat(dirfd(directory), item->d_name, &status, 0) == 0 &&
+            is_same_file(&status, file)) {
+            found = 1;
+        }
+    }
+    closedir(directory);
+    return found;
+}
+
+/* Opens a pidfd and then checks that the process is the domain's: in this
+ * order, so that the number cannot pass to another process in between. */
+static int open_if_holder(pid_t pid, const struct stat *lock, int *pidfd)
+{
+    int fd = pidfd_open(pid, 0);
+    int ret;
+
+    if (fd < 0) {
+        return -errno;
+    }
+    ret = has_open(pid, lock);
+    if (ret == 1) {
+        *pidfd = fd;
+        return 0;
+    }
+    close(fd);
+    return ret == 0 ? -ESRCH : ret;
+}
+
+static pid_t read_pid(int lock_fd)
+{
+    char text[32] = {0};
+    char *end;
+    long pid;
+
+    if (pread(lock_fd, text, sizeof(text) - 1, 0) <= 0) {
+        return 0;
+    }
+    errno = 0;
+    pid = strtol(text, &end, 10);
+    if (errno != 0 || end == text || *end != '\n' || pid <= 0 || pid > INT_MAX) {
+        return 0;
+    }
+    return (pid_t)pid;
+}
+
+int runtime_open_process(const char *base, const char *name, pid_t pid, pid_t *found, int *pidfd)
+{
+    char path[PATH_MAX];
+    struct stat status;
+    pid_t candidates[2] = {pid, 0};
+    int ret;
+    int lock;
+
+    if (!runtime_name_is_valid(name)) {
+        return -EINVAL;
+    }
+    ret = format_path(path, sizeof(path), "%s/%s/%s", base, name, BALLAST_LOCK_NAME);
+    if (ret < 0) {
+        return ret;
+    }
+    lock = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (lock < 0) {
+        return errno == ENOENT ? -ESRCH : -errno;
+    }
+    ret = fstat(lock, &status) < 0 ? -errno : 0;
+    candidates[1] = read_pid(lock);
+    close(lock);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = -ESRCH;
+    for (size_t i = 0; i < ARRAY_LENGTH(candidates) && ret < 0; i++) {
+        if (candidates[i] > 0) {
+            ret = open_if_holder(candidates[i], &status, pidfd);
+            if (ret == 0) {
+                *found = candidates[i];
+            }
+        }
+    }
+    return ret;
+}
