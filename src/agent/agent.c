@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT */
+#include "agent/agent.h"
+
+#include "agent/config.h"
+#include "agent/control.h"
+#include "agent/guest.h"
+#include "agent/qemu.h"
+#include "agent/stop.h"
+#include "ctl/runtime_dir.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MIB(bytes) ((bytes) >> 20)
+
+/* Written by the constructor and, before there is a guest, on the one thread
+ * that sets up QEMU's machine; constant afterwards. */
+static struct config config;
+static bool active;
+static haddr_t ram_at;
+static pid_t owner_pid; /* of the process that built the domain, not of its forks */
+
+bool agent_active(void)
+{
+    return active;
+}
+
+bool agent_expects_ram(uint64_t bytes)
+{
+    return active && ram_at.a == 0 && bytes == config.max_bytes;
+}
+
+/* Nothing of ours is left for the programs that QEMU may start. */
+static void clean_environment(void)
+{
+    unsetenv(BALLAST_AGENT_ENV);
+    if (config.preload[0] != '\0') {
+        setenv("LD_PRELOAD", config.preload, 1);
+    } else {
+        unsetenv("LD_PRELOAD");
+    }
+    fcntl(config.lock_fd, F_SETFD, FD_CLOEXEC);
+}
+
+__attribute__((constructor)) static void agent_begin(void)
+{
+    const char *text = getenv(BALLAST_AGENT_ENV);
+    const char *why = NULL;
+    if (text == NULL) {
+        return;
+    }
+    int err = config_parse(text, &config, &why);
+    enum qemu_presence presence = qemu_detect(err == 0 ? config.program : "");
+    if (presence == QEMU_ABSENT) {
+        return; /* a wrapper, perhaps: QEMU is yet to come */
+    }
+    if (err != 0) {
+        stop(BALLAST_EXIT_REFUSED, "%s is not as it must be: %s; start QEMU with 'ballast run'",
+             BALLAST_AGENT_ENV, why);
+    }
+    clean_environment();
+    stop_prepare(config.directory);
+    if (presence == QEMU_UNUSABLE) {
+        stop(BALLAST_EXIT_REFUSED,
+             "this QEMU does not export the functions by which Ballast finds guest RAM (a build "
+             "without modules?); use the distribution's QEMU, 7.2 or newer");
+    }
+    active = true;
+}
+
+/* At QEMU's own exit. Faults are still served: its other threads run on. */
+__attribute__((destructor)) static void agent_end(void)
+{
+    if (!active || (owner_pid != 0 && owner_pid != getpid())) {
+        return;
+    }
+    if (owner_pid == 0) {
+        /* It never made guest RAM (-version, say), or it is the parent that
+         * -daemonize leaves behind, whose child holds the domain. */
+        return;
+    }
+    control_stop();
+    stop_remove_files();
+}
+
+/* Whether the mapping at an address is private, which only /proc says. */
+static bool is_private(haddr_t at)
+{
+    FILE *maps = fopen("/proc/self/maps", "re");
+    char line[512], permissions[8];
+    bool found = false, is = false;
+    while (maps != NULL && !found && fgets(line, sizeof(line), maps) != NULL) {
+        uintptr_t begin, end;
+        found = sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %7s", &begin, &end, permissions) == 3 &&
+                begin <= at.a && at.a < end;
+        is = found && permissions[3] == 'p';
+    }
+    if (maps != NULL) {
+        fclose(maps);
+    }
+    return is;
+}
+
+__attribute__((noreturn)) static void refuse_build(const struct guest_problem *problem, int err)
+{
+    switch (problem->failure) {
+    case GUEST_FAILED_UFFD:
+        if (err == -EPERM) {
+            stop(BALLAST_EXIT_REFUSED,
+                 "no permission to use userfaultfd for the kernel's own accesses to guest RAM; "
+                 "open /dev/userfaultfd to this user, or set vm.unprivileged_userfaultfd=1, or "
+                 "give CAP_SYS_PTRACE");
+        }
+        stop(BALLAST_EXIT_REFUSED,
+             "this kernel has no userfaultfd that can move pages; use Linux 6.8 or newer (6.12.37 "
+             "or newer is advised)");
+    case GUEST_FAILED_MEMORY:
+        if (err == -ENOMEM) {
+            stop(BALLAST_EXIT_REFUSED,
+                 "the host cannot give the target: %" PRIu64 " MiB wanted, %" PRIu64
+                 " MiB available %s; free memory or lower --target",
+                 MIB(config.target_bytes), MIB(problem->available_bytes),
+                 problem->limit == MEMORY_LIMIT_CGROUP ? "under the memory cgroup's limit"
+                                                       : "on this host");
+        }
+        break;
+    case GUEST_FAILED_METADATA:
+        if (err == -EINVAL) {
+            stop(BALLAST_EXIT_REFUSED,
+                 "target (%" PRIu64 " MiB) must be at least 2 MiB and at most guest RAM; lower "
+                 "--target or raise -m",
+                 MIB(config.target_bytes));
+        }
+        break;
+    case GUEST_FAILED_REGISTER:
+    case GUEST_FAILED_THREAD:
+        break;
+    }
+    static const char *const steps[] = {
+        [GUEST_FAILED_UFFD] = "open userfaultfd",
+        [GUEST_FAILED_REGISTER] = "register guest RAM and cache with userfaultfd",
+        [GUEST_FAILED_METADATA] = "map memory for its books",
+        [GUEST_FAILED_MEMORY] = "move the target into the cache",
+        [GUEST_FAILED_THREAD] = "start the fault thread",
+    };
+    stop(BALLAST_EXIT_REFUSED, "could not %s: %s", steps[problem->failure], strerror(-err));
+}
+
+/* Guest RAM of a kind that pages cannot be moved into. */
+static void refuse_unservable(haddr_t at, uint64_t bytes, const struct qemu_block *block)
+{
+    if (strcmp(block->owner_type, "memory-backend-ram") != 0) {
+        stop(BALLAST_EXIT_REFUSED,
+             "guest RAM '%s' is a %s, and PoD needs private anonymous memory; use plain -m, or "
+             "memory-backend-ram without share=on",
+             block->name, block->owner_type);
+    }
+    if (ram_at.a != 0) {
+        stop(BALLAST_EXIT_REFUSED,
+             "guest RAM '%s' is a second block of RAM, and PoD serves one for now; leave out "
+             "-numa memdev and memory devices (pc-dimm)",
+             block->name);
+    }
+    if (!is_private(at)) {
+        stop(BALLAST_EXIT_REFUSED,
+             "guest RAM '%s' is shared memory, and PoD needs private memory; leave out share=on",
+             block->name);
+    }
+    if (config.max_bytes != 0 && bytes != config.max_bytes) {
+        stop(BALLAST_EXIT_REFUSED,
+             "guest RAM '%s' has %" PRIu64 " MiB, and -m says %" PRIu64 " MiB; make them agree",
+             block->name, MIB(bytes), MIB(config.max_bytes));
+    }
+    if (at.a % SUPERPAGE_BYTES != 0) {
+        stop(BALLAST_EXIT_REFUSED,
+             "guest RAM '%s' is not aligned to 2 MiB in QEMU's memory; leave out its align option",
+             block->name);
+    }
+}
+
+void agent_see_block(haddr_t at, uint64_t bytes)
+{
+    struct qemu_block block;
+    if (!active || at.a == ram_at.a || !qemu_find_block(at, &block)) {
+        return;
+    }
+    if (strncmp(block.owner_type, "memory-backend-", 15) != 0) {
+        if (config.max_bytes != 0 && bytes == config.max_bytes && ram_at.a == 0 &&
+            block.owner_type[0] == '\0') {
+            stop(BALLAST_EXIT_REFUSED,
+                 "this machine's RAM '%s' has no memory backend, so PoD cannot serve it; choose "
+                 "another -machine",
+                 block.name);
+        }
+        return;
+    }
+    refuse_unservable(at, bytes, &block);
+    if (qemu_require_discards() != 0) {
+        stop(BALLAST_EXIT_REFUSED,
+             "a device of this guest pins all of its RAM (VFIO, SEV or RDMA), which PoD must be "
+             "able to move; leave that device out");
+    }
+    ram_at = at;
+    owner_pid = getpid();
+    runtime_lock_write_pid(config.lock_fd);
+    int err = control_start(&config);
+    if (err != 0) {
+        stop(BALLAST_EXIT_REFUSED, "could not listen in %s: %s", config.directory, strerror(-err));
+    }
+    struct guest_problem problem;
+    err = guest_build(at, bytes, config.target_bytes, &problem);
+    if (err != 0) {
+        refuse_build(&problem, err);
+    }
+}

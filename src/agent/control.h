@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/* The commands that a domain answers on its control socket (docs/protocol.md). */
+#ifndef BALLAST_AGENT_CONTROL_H
+#define BALLAST_AGENT_CONTROL_H
+
+#include "agent/config.h"
+
+/* Starts to listen. Errors are those of ctl_server_start. `config` must stay. */
+int control_start(const struct config *config);
+
+/* Stops to listen, if it ever did. */
+void control_stop(void);
+
+#endif

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The C library's functions that QEMU calls on guest RAM and that must not
+ * have their usual effect there. These are the only symbols that the agent
+ * exports. Where the range has no part in guest RAM they do what they always
+ * do, by a direct system call.
+ *
+ * QEMU's uses, 7.2 to 10.0: util/mmap-alloc.c, util/oslib-posix.c,
+ * util/osdep.c, system/physmem.c, os-posix.c.
+ */
+#include "agent/agent.h"
+#include "agent/guest.h"
+#include "host/sys.h"
+
+#include <stdarg.h>
+
+#define EXPORT __attribute__((visibility("default")))
+
+EXPORT int madvise(void *address, size_t length, int advice);
+EXPORT void *mmap64(void *address, size_t length, int protection, int flags, int fd,
+                    off64_t offset);
+EXPORT int munmap(void *address, size_t length);
+EXPORT void *mremap(void *old, size_t old_size, size_t new_size, int flags, ...);
+EXPORT int mlockall(int flags);
+
+static int fail(int err)
+{
+    errno = err;
+    return -1;
+}
+
+/* Guest RAM is QEMU's to advise on in so far as it stays ours to move. */
+static bool advise_guest(haddr_t at, size_t length, int advice)
+{
+    switch (advice) {
+    case MADV_DONTNEED:
+    case MADV_FREE:
+        guest_discard(at, length); /* the page goes to the cache, not to the host */
+        return true;
+    case MADV_MERGEABLE:
+        /* Merged pages cannot be moved, and merging would change the total. */
+    case MADV_POPULATE_READ:
+    case MADV_POPULATE_WRITE:
+        /* prealloc=on: the host has given the target already, and no more. */
+    case MADV_DOFORK:
+        /* A page that a child shares cannot be moved. */
+        return true;
+    default:
+        return false;
+    }
+}
+
+int madvise(void *address, size_t length, int advice)
+{
+    haddr_t at = haddr(address);
+    if (guest_owns(at, length) && advise_guest(at, length, advice)) {
+        return 0;
+    }
+    int err = sys_madvise(at, length, advice);
+    if (err == 0 && advice == MADV_HUGEPAGE) {
+        agent_see_block(at, length);
+    }
+    return err == 0 ? 0 : fail(-err);
+}
+
+void *mmap64(void *address, size_t length, int protection, int flags, int fd, off64_t offset)
+{
+    if ((flags & MAP_FIXED) && guest_owns(haddr(address), length)) {
+        errno = ENOTSUP;
+        return MAP_FAILED;
+    }
+    bool anonymous = (flags & MAP_ANONYMOUS) && (flags & MAP_PRIVATE) && fd == -1;
+    if (anonymous && (protection & PROT_WRITE) && agent_expects_ram(length)) {
+        /* max may be more than the host has, and only target is ever used. */
+        flags |= MAP_NORESERVE;
+    }
+    return (void *)syscall(SYS_mmap, address, length, protection, flags, fd, offset);
+}
+
+int munmap(void *address, size_t length)
+{
+    if (guest_owns(haddr(address), length)) {
+        guest_die(); /* QEMU frees guest RAM only when it is done with it */
+    }
+    int err = sys_munmap(haddr(address), length);
+    return err == 0 ? 0 : fail(-err);
+}
+
+void *mremap(void *old, size_t old_size, size_t new_size, int flags, ...)
+{
+    va_list arguments;
+    va_start(arguments, flags);
+    void *target = (flags & MREMAP_FIXED) ? va_arg(arguments, void *) : NULL;
+    va_end(arguments);
+    if (guest_owns(haddr(old), old_size) ||
+        ((flags & MREMAP_FIXED) && guest_owns(haddr(target), new_size))) {
+        errno = ENOTSUP;
+        return MAP_FAILED;
+    }
+    return (void *)syscall(SYS_mremap, old, old_size, new_size, flags, target);
+}
+
+int mlockall(int flags)
+{
+    if (agent_active()) {
+        /* Locks pages as they come, in guest RAM and cache alike, instead of
+         * bringing all of max in. */
+        flags |= MCL_ONFAULT;
+    }
+    return (int)syscall(SYS_mlockall, flags);
+}

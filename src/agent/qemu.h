@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What we ask of the QEMU that we live in, through functions that its binary
+ * exports for its own modules.
+ *
+ * Guest RAM is found by name, not by guess: since QEMU 5.0 every machine's RAM
+ * belongs to an object of a type memory-backend-*, and the memory region that
+ * holds an address can be asked for its owner (system/memory.c,
+ * backends/hostmem.c). ROMs, video memory and the like belong to devices.
+ */
+#ifndef BALLAST_AGENT_QEMU_H
+#define BALLAST_AGENT_QEMU_H
+
+#include "base/types.h"
+
+enum qemu_presence {
+    QEMU_ABSENT,   /* this process is some other program */
+    QEMU_UNUSABLE, /* it is QEMU, but does not export what we need */
+    QEMU_AVAILABLE,
+};
+
+/* Looks whether this process is QEMU. `program` is the executable that the
+ * launcher wanted to become QEMU: it counts as QEMU whatever it is called. */
+enum qemu_presence qemu_detect(const char *program);
+
+/* A block of memory that QEMU made. Both strings are QEMU's. */
+struct qemu_block {
+    const char *name;       /* of the memory region: "pc.ram", "/objects/ram0" */
+    const char *owner_type; /* QOM type: "memory-backend-ram"; "" if it has no owner */
+};
+
+/* The block that starts at an address; false if QEMU knows of none. To be
+ * called on a thread of QEMU's, after QEMU has put it on its list: from its
+ * madvise(MADV_HUGEPAGE) on (ram_block_add in system/physmem.c). */
+bool qemu_find_block(haddr_t at, struct qemu_block *block);
+
+/* Tells QEMU that RAM must stay discardable, which is what it calls memory
+ * that may move: devices that would pin all of it (VFIO, SEV, RDMA) then fail to
+ * start. -EBUSY if one of them is there already. */
+int qemu_require_discards(void);
+
+#endif

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/lock.h"
+
+#include <stdlib.h>
+
+/* Bit r: this thread holds a lock of rank r. Initial-exec, because the agent
+ * lives in somebody else's process and must not allocate for this. */
+#ifndef NDEBUG
+static __thread unsigned held_ranks __attribute__((tls_model("initial-exec")));
+#endif
+
+void lock_init(struct lock *lock, enum lock_rank rank)
+{
+    pthread_mutex_init(&lock->mutex, NULL);
+    lock->rank = rank;
+}
+
+void lock_acquire(struct lock *lock)
+{
+#ifndef NDEBUG
+    if (held_ranks >> lock->rank) {
+        abort(); /* a lock of this rank or above is held */
+    }
+    held_ranks |= 1U << lock->rank;
+#endif
+    pthread_mutex_lock(&lock->mutex);
+}
+
+void lock_release(struct lock *lock)
+{
+    pthread_mutex_unlock(&lock->mutex);
+#ifndef NDEBUG
+    held_ranks &= ~(1U << lock->rank);
+#endif
+}

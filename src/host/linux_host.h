@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The Linux host of one domain: carries out the engine's operations on real
+ * memory (ops.h says what each must do).
+ *
+ *   guest page g  is at  ram + g * 4096
+ *   cached page c is at  cache + c * 4096
+ *
+ * Both ranges are private anonymous memory registered with one userfaultfd. A
+ * page is resident in one of them from allocate to release; moves keep the sum:
+ *
+ *   resident(ram) + resident(cache) = the domain's total_pages
+ *
+ * which is what the kernel's own accounting must show. New pages are faulted
+ * in aside and moved into the cache when they are all there, so the sum steps
+ * from one total to the next.
+ */
+#ifndef BALLAST_HOST_LINUX_HOST_H
+#define BALLAST_HOST_LINUX_HOST_H
+
+#include "engine/ops.h"
+#include "host/memory.h"
+
+struct linux_host {
+    int uffd;
+    haddr_t ram, cache;
+    uint64_t ram_bytes, cache_bytes;
+    bool frees_page_tables; /* MADV_DONTNEED frees empty page tables (6.14) */
+    /* Why allocate last gave -ENOMEM: what was to be had, and where. */
+    uint64_t short_available_bytes;
+    enum memory_limit short_limit;
+};
+
+/* The operations; their `host` argument is a struct linux_host. */
+extern const struct engine_ops linux_host_ops;
+
+/*
+ * Prepares [ram, ram + ram_bytes), which is mapped, private, anonymous, 2 MiB
+ * aligned and untouched, and a cache of cache_bytes (a multiple of 2 MiB).
+ * From here on whoever touches guest RAM waits for a page.
+ *
+ *   errors of uffd_open and uffd_register; -ENOMEM if there is no address
+ *   space for the cache. Nothing is left behind.
+ */
+int linux_host_open(struct linux_host *host, haddr_t ram, uint64_t ram_bytes, uint64_t cache_bytes);
+
+/* Undoes it. Guest RAM is ordinary memory again. */
+void linux_host_close(struct linux_host *host);
+
+/* Whether an address lies in guest RAM, and at which gfn. */
+static inline bool linux_host_find(const struct linux_host *host, haddr_t at, gfn_t *found)
+{
+    uint64_t offset = at.a - host->ram.a;
+    if (at.a < host->ram.a || offset >= host->ram_bytes) {
+        return false;
+    }
+    *found = gfn(offset / PAGE_BYTES);
+    return true;
+}
+
+#endif

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * userfaultfd with UFFDIO_MOVE: the one kernel interface that Ballast stands on.
+ *
+ * Facts (Linux 6.12, mm/userfaultfd.c, fs/userfaultfd.c):
+ * - A userfaultfd belongs to the address space in which it was made: make it
+ *   after QEMU has daemonized, when RAM is mapped.
+ * - UFFDIO_MOVE (6.8) moves pages between private anonymous ranges of that one
+ *   address space, without copying. The destination must be registered.
+ * - Faults that the kernel takes on the guest's behalf (KVM, virtio, O_DIRECT)
+ *   reach us only with CAP_SYS_PTRACE, through /dev/userfaultfd, or with
+ *   vm.unprivileged_userfaultfd=1. Without, they fail: we need them.
+ */
+#ifndef BALLAST_HOST_UFFD_H
+#define BALLAST_HOST_UFFD_H
+
+#include "base/types.h"
+
+/*
+ * Opens a userfaultfd that can move, close-on-exec and non-blocking.
+ *   -EPERM    not permitted for kernel-mode faults
+ *   -ENOSYS   the kernel has no userfaultfd
+ *   -EOPNOTSUPP  it has no UFFDIO_MOVE: older than 6.8
+ */
+int uffd_open(int *uffd);
+
+/* Registers a range for missing-page faults. -EINVAL if it is not private
+ * anonymous memory; -EOPNOTSUPP if pages cannot be moved into it. */
+int uffd_register(int uffd, haddr_t at, uint64_t bytes);
+
+/*
+ * Moves whole pages. *moved_bytes says, whatever is returned, how many bytes
+ * went. Waits for at most about a millisecond where the kernel asks for it.
+ * Errors are those of engine_ops.place. With `wake`, wakes whoever waits at
+ * the destination.
+ */
+int uffd_move(int uffd, haddr_t to, haddr_t from, uint64_t bytes, bool wake, uint64_t *moved_bytes);
+
+/* Wakes whoever waits in a range. */
+int uffd_wake(int uffd, haddr_t at, uint64_t bytes);
+
+/* Reads the addresses of waiting faults, at most `capacity`. *count is 0 if
+ * none waits. -EIO if the descriptor does not deliver faults any more. */
+int uffd_read_faults(int uffd, haddr_t *faults, unsigned capacity, unsigned *count);
+
+#endif
