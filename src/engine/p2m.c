@@ -87,12 +87,24 @@ bool p2m_whole(const struct p2m *p2m, p2m_index_t index, enum p2m_state state)
            !is_split(entry, SUPERPAGE_PAGES) && whole_state(entry) == state;
 }
 
+/* 2^48 births last a century at 100,000 a second; they may still come round. */
+#define BIRTH_MASK ((UINT64_C(1) << 48) - 1)
+
+uint64_t p2m_age(const struct p2m *p2m, p2m_index_t index)
+{
+    const struct p2m_entry *entry = &p2m->entries[index];
+    uint64_t birth = (uint64_t)entry->birth_high << 32 | entry->birth_low;
+    return (p2m->births - birth) & BIRTH_MASK;
+}
+
 static void list_append(struct p2m *p2m, p2m_index_t index)
 {
     struct p2m_entry *entry = &p2m->entries[index];
     entry->next = P2M_NONE;
     entry->prev = p2m->newest;
-    entry->birth = p2m->births++;
+    entry->birth_low = (uint32_t)p2m->births;
+    entry->birth_high = (uint16_t)(p2m->births >> 32);
+    p2m->births++;
     if (p2m->newest == P2M_NONE) {
         p2m->oldest = index;
     } else {
@@ -202,15 +214,18 @@ static const char *check_entry(const struct p2m *p2m, p2m_index_t index)
 static const char *check_list(const struct p2m *p2m)
 {
     p2m_index_t length = 0, prev = P2M_NONE;
+    uint64_t older = p2m->births + 1;
     bool saw_sweep = p2m->sweep_hand == P2M_NONE, saw_eager = p2m->eager_hand == P2M_NONE;
     for (p2m_index_t i = p2m->oldest; i != P2M_NONE; i = p2m->entries[i].next) {
         const struct p2m_entry *entry = &p2m->entries[i];
         if (length++ == p2m->count || entry->ram == 0 || entry->prev != prev) {
             return "p2m: an entry is on the populated list <=> ram > 0";
         }
-        if (prev != P2M_NONE && (int32_t)(entry->birth - p2m->entries[prev].birth) <= 0) {
+        uint64_t age = p2m_age(p2m, i);
+        if (age == 0 || age >= older) {
             return "p2m: the populated list is in order of birth";
         }
+        older = age;
         saw_sweep |= i == p2m->sweep_hand;
         saw_eager |= i == p2m->eager_hand;
         prev = i;

@@ -47,7 +47,8 @@ enum p2m_flags {
 
 struct p2m_entry {
     p2m_index_t next, prev; /* on the populated list, if ram > 0 */
-    uint32_t birth;         /* p2m.births when it joined the list */
+    uint32_t birth_low;     /* p2m.births when it joined the list: 48 bits of it, */
+    uint16_t birth_high;    /* in two parts so that an entry stays at 20 bytes */
     uint16_t ram, out;      /* pages in that state */
     uint8_t flags;          /* enum p2m_flags */
 };
@@ -62,7 +63,7 @@ struct p2m {
     p2m_index_t count;                  /* of superpages, the short one included */
     p2m_index_t oldest, newest;         /* ends of the populated list */
     p2m_index_t populated;              /* its length */
-    uint32_t births;                    /* entries that ever joined it, modulo 2^32 */
+    uint64_t births;                    /* entries that ever joined it */
     p2m_index_t sweep_hand, eager_hand; /* see reclaim.c; move on when their entry leaves */
     struct p2m_entry *entries;
     struct p2m_split *splits;
@@ -89,6 +90,10 @@ static inline gfn_t p2m_first_gfn(p2m_index_t index)
 
 /* Pages of a superpage: 512, or fewer for the last. */
 pages_t p2m_superpage_pages(const struct p2m *p2m, p2m_index_t index);
+
+/* How many entries joined the populated list since this one did, which is on
+ * it, itself included: the newest is of age 1. */
+uint64_t p2m_age(const struct p2m *p2m, p2m_index_t index);
 
 /* The state of one gfn, which must be below max. */
 enum p2m_state p2m_get(const struct p2m *p2m, gfn_t at);

@@ -96,7 +96,7 @@ int reclaim_eager(struct domain *domain)
     }
     for (int looks = 0; looks < EAGER_LOOKS && p2m->eager_hand != P2M_NONE; looks++) {
         p2m_index_t index = p2m->eager_hand;
-        if (p2m->births - p2m->entries[index].birth <= EAGER_LAG) {
+        if (p2m_age(p2m, index) <= EAGER_LAG) {
             break;
         }
         p2m->eager_hand = p2m->entries[index].next;
