@@ -226,6 +226,9 @@ static const char *check_slot(const struct cache *cache, slot_index_t slot, enum
     if (s->list != list || right_list(s, list == CACHE_FULL_HUGE) != list) {
         return "cache: a slot is on EMPTY* <=> 0 pages, on FULL* <=> 512 pages";
     }
+    if (list == CACHE_FULL_HUGE && s->table) {
+        return "cache: no page table stands where a huge page does";
+    }
     if (list == CACHE_PARTIAL &&
         bitmap_count(&cache->bitmaps[slot], 0, SUPERPAGE_PAGES) != s->pages) {
         return "cache: a partial slot's bitmap holds its pages";
