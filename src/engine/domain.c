@@ -89,8 +89,13 @@ int domain_build_step(struct domain *domain, pages_t step_pages, pages_t *missin
     return 0;
 }
 
-/* Places a cached superpage on one that is POD throughout. Anything but 0
- * leaves it to the caller to try single pages; errors as engine_ops.place. */
+static bool is_fatal(int err)
+{
+    return err == -EIO || err == -ESRCH;
+}
+
+/* Places a cached superpage on one that is POD throughout. Unless the error is
+ * fatal the caller may try single pages instead. */
 static int place_superpage(struct domain *domain, p2m_index_t index)
 {
     struct p2m_entry *entry = &domain->p2m.entries[index];
@@ -98,7 +103,7 @@ static int place_superpage(struct domain *domain, p2m_index_t index)
     if (entry->flags & P2M_TABLE) {
         int err = domain->ops->flatten_guest(domain->host, to);
         if (err != 0) {
-            return err;
+            return err == -ESRCH ? err : -EAGAIN; /* the table stays: nothing is harmed */
         }
         entry->flags &= (uint8_t)~P2M_TABLE;
     }
@@ -161,13 +166,18 @@ static int place_singles(struct domain *domain, gfn_t at)
         if (moved != 0) {
             domain->p2m.entries[p2m_index(at)].flags |= P2M_TABLE;
             domain->counters.populated_4k += moved;
+        }
+        if (is_fatal(err)) {
+            return err;
+        }
+        if (moved != 0) {
             return 0; /* what came after the touched page can wait for its own fault */
         }
         if (err == -EEXIST) {
             return adopt(domain, at);
         }
         if (err != -EBUSY) {
-            return err == -EAGAIN || err == -ESRCH ? err : transfer_broken(domain);
+            return err;
         }
         domain->counters.busy_skips++;
         cache_rotate(&domain->cache, cache_slot_of(run.at));
@@ -213,8 +223,8 @@ int domain_populate(struct domain *domain, gfn_t at)
     p2m_index_t index = p2m_index(at);
     if (p2m_whole(&domain->p2m, index, P2M_POD) && cache_superpages(&domain->cache) != 0) {
         err = place_superpage(domain, index);
-        if (p2m_get(&domain->p2m, at) == P2M_RAM || err == -ESRCH) {
-            return err == -ESRCH ? err : 0;
+        if (is_fatal(err) || p2m_get(&domain->p2m, at) == P2M_RAM) {
+            return is_fatal(err) ? err : 0;
         }
     }
     return place_singles(domain, at);

@@ -39,7 +39,16 @@ int transfer_place(struct domain *domain, struct cache_run from, gfn_t to, pages
         p2m_set(&domain->p2m, to, went, P2M_RAM);
     }
     *moved = went;
-    return err;
+    switch (err) {
+    case 0:
+    case -EAGAIN:
+    case -EBUSY:
+    case -EEXIST:
+    case -ESRCH:
+        return err;
+    default:
+        return transfer_broken(domain);
+    }
 }
 
 /* Places pages in transit back where they came from. Until that has worked

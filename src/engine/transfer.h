@@ -19,7 +19,8 @@ enum transfer_rule {
 };
 
 /* Moves cached pages to POD gfns of one superpage: as many as *moved says,
- * whatever is returned. Errors are those of engine_ops.place. */
+ * whatever is returned: 0, -EAGAIN, -EBUSY or -EEXIST as engine_ops.place says
+ * it, or a fatal error, -EIO or -ESRCH, which counts even if pages went. */
 int transfer_place(struct domain *domain, struct cache_run from, gfn_t to, pages_t *moved);
 
 /*
