@@ -245,16 +245,16 @@ int domain_discard(struct domain *domain, gfn_t at, pages_t pages)
                 run == SUPERPAGE_PAGES ? transfer_take_superpage(domain, index, TRANSFER_SCRUB) : 0;
             if (took == 1) {
                 kept = run;
-            } else if (took == 0) {
+            } else if (took == 0 || took == -EAGAIN) {
                 took = transfer_take_run(domain, at, run, TRANSFER_SCRUB, &kept, &done);
             }
-            if (took < 0) {
+            domain->counters.discarded_pages += kept;
+            if (took < 0 && took != -EAGAIN) {
                 return took;
             }
             if (kept < done) {
                 domain->ops->clear_guest(domain->host, gfn_add(at, kept));
             }
-            domain->counters.discarded_pages += kept;
         }
         at = gfn_add(at, done);
         pages -= done;

@@ -123,7 +123,8 @@ int domain_populate(struct domain *domain, gfn_t at);
 /*
  * The guest or its VMM no longer needs the contents of [at, at + pages): RAM
  * becomes POD, its pages go into the cache. A page that something else refers
- * to stays and is filled with zeros. Work: proportional to `pages`.
+ * to, or that the host cannot move just now, stays and is filled with zeros.
+ * Work: proportional to `pages`.
  */
 int domain_discard(struct domain *domain, gfn_t at, pages_t pages);
 

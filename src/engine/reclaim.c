@@ -12,6 +12,10 @@
  * "dry", and until enough has changed later sweeps look for single pages at
  * once. Work of one sweep: in each of its two parts an entry is visited once
  * at most, a page is glanced at once at most and compared in full once at most.
+ *
+ * A sweep ends as soon as the host says -EAGAIN: its memory map is changing,
+ * and may not cease to while we hold on to it. The hand has moved on, so that
+ * the next sweep does not begin with the same page.
  */
 #include "engine/reclaim.h"
 
@@ -39,7 +43,8 @@ static bool looks_zero(struct domain *domain, gfn_t at, pages_t pages)
     return domain->ops->glance(domain->host, at, pages, true) == pages;
 }
 
-/* Takes a superpage back if it holds only zeros: 1 if so, 0, or a fatal error. */
+/* Takes a superpage back if it holds only zeros: 1 if so, 0, or an error as
+ * transfer_take_superpage has it. */
 static int reclaim_superpage(struct domain *domain, p2m_index_t index)
 {
     if (!p2m_whole(&domain->p2m, index, P2M_RAM) ||
@@ -53,7 +58,8 @@ static int reclaim_superpage(struct domain *domain, p2m_index_t index)
     return took;
 }
 
-/* Takes the zero pages of a superpage back one by one. Adds them to *got. */
+/* Takes the zero pages of a superpage back one by one. Adds them to *got,
+ * which holds on error too: -EAGAIN, or a fatal one. */
 static int reclaim_singles(struct domain *domain, p2m_index_t index, pages_t *got)
 {
     pages_t at = 0, size = p2m_superpage_pages(&domain->p2m, index);
@@ -77,11 +83,11 @@ static int reclaim_singles(struct domain *domain, p2m_index_t index, pages_t *go
         }
         pages_t kept = 0, seen = 0;
         int err = transfer_take_run(domain, here, zeros, TRANSFER_IF_ZERO, &kept, &seen);
+        domain->counters.reclaimed_4k += kept;
+        *got += kept;
         if (err != 0) {
             return err == -ENOSPC ? 0 : err;
         }
-        domain->counters.reclaimed_4k += kept;
-        *got += kept;
         at += seen;
     }
     return 0;
@@ -102,7 +108,8 @@ int reclaim_eager(struct domain *domain)
         p2m->eager_hand = p2m->entries[index].next;
         int took = reclaim_superpage(domain, index);
         if (took != 0) {
-            return took < 0 ? took : 0;
+            /* It was worth a try; the populate need not wait for the host. */
+            return took < 0 && took != -EAGAIN ? took : 0;
         }
     }
     return 0;
@@ -131,15 +138,13 @@ static int sweep_superpages(struct domain *domain)
 static int sweep_singles(struct domain *domain)
 {
     pages_t got = 0;
-    for (p2m_index_t visits = domain->p2m.populated; visits > 0 && got < SWEEP_ENOUGH_PAGES;
-         visits--) {
-        int err = reclaim_singles(domain, advance_sweep_hand(&domain->p2m), &got);
-        if (err != 0) {
-            return err;
-        }
+    int err = 0;
+    for (p2m_index_t visits = domain->p2m.populated;
+         visits > 0 && got < SWEEP_ENOUGH_PAGES && err == 0; visits--) {
+        err = reclaim_singles(domain, advance_sweep_hand(&domain->p2m), &got);
     }
     domain->reclaim.singles_since_dry += got;
-    return 0;
+    return err == -EAGAIN && got != 0 ? 0 : err;
 }
 
 int reclaim_sweep(struct domain *domain)

@@ -24,8 +24,9 @@ int reclaim_eager(struct domain *domain);
 
 /*
  * The cache is empty: searches the populated memory for zeros, whole
- * superpages first, and stops as soon as it found some. On return the cache
- * may be empty still: then there are none.
+ * superpages first, and stops as soon as it found some. On success the cache
+ * may be empty still: then there are none. -EAGAIN: it is empty still because
+ * the host cannot move pages just now; there may be some.
  */
 int reclaim_sweep(struct domain *domain);
 

@@ -13,16 +13,16 @@ int transfer_broken(struct domain *domain)
     return -EIO;
 }
 
-/* What a take or a place that failed means for the domain: 0 if it can go on. */
+/* What a take that failed means for the domain: 0 if it can go on. */
 static int verdict(struct domain *domain, int err)
 {
     switch (err) {
     case 0:
-    case -EAGAIN:
         return 0;
     case -EBUSY:
         domain->counters.busy_skips++;
         return 0;
+    case -EAGAIN:
     case -ESRCH:
         return err;
     default:

@@ -26,7 +26,8 @@ int transfer_place(struct domain *domain, struct cache_run from, gfn_t to, pages
 /*
  * Takes a superpage that is RAM throughout into the cache, all or nothing.
  * Returns 1 if the cache has it, 0 if it stays in the guest (not zero, busy,
- * no room), or a fatal error: -EIO, -ESRCH.
+ * no room), -EAGAIN if it stays because the host cannot just now, or a fatal
+ * error: -EIO, -ESRCH.
  */
 int transfer_take_superpage(struct domain *domain, p2m_index_t index, enum transfer_rule rule);
 
@@ -34,7 +35,9 @@ int transfer_take_superpage(struct domain *domain, p2m_index_t index, enum trans
  * Takes RAM pages of one superpage into the cache, one by one: at most
  * `pages`, as many as there is room for in one place. *kept_pages went into
  * the cache; *seen_pages, at least 1, were dealt with, the rest were not.
- * Returns 0, -ENOSPC if there is no room at all, or a fatal error.
+ * Returns 0, -EAGAIN if the host cannot move the last one seen just now, or a
+ * fatal error; both counts hold in each case. -ENOSPC, and nothing done, if
+ * there is no room at all.
  */
 int transfer_take_run(struct domain *domain, gfn_t at, pages_t pages, enum transfer_rule rule,
                       pages_t *kept_pages, pages_t *seen_pages);
