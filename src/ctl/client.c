@@ -192,16 +192,33 @@ const struct ctl_greeting *ctl_client_greeting(const struct ctl_client *client)
     return &client->greeting;
 }
 
-int ctl_client_peer(const struct ctl_client *client, pid_t *pid)
+static int find_peer(int fd, pid_t *pid)
 {
     struct ucred peer;
     socklen_t length = sizeof(peer);
 
-    if (getsockopt(client->fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0) {
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0) {
         return -errno;
     }
     *pid = peer.pid;
     return 0;
+}
+
+int ctl_client_peer(const struct ctl_client *client, pid_t *pid)
+{
+    return find_peer(client->fd, pid);
+}
+
+int ctl_client_find_listener(const char *path, int timeout_ms, pid_t *pid)
+{
+    int fd;
+    int ret = connect_to(path, timeout_ms, &fd);
+
+    if (ret == 0) {
+        ret = find_peer(fd, pid);
+        close(fd);
+    }
+    return ret;
 }
 
 static int send_request(struct ctl_client *client, const char *command, json_t *arguments,

@@ -26,6 +26,10 @@ const struct ctl_greeting *ctl_client_greeting(const struct ctl_client *client);
 /* The process id of the process that listens, as the kernel tells it. */
 int ctl_client_peer(const struct ctl_client *client, pid_t *pid);
 
+/* As above, of a socket whose owner need not answer: connects and disconnects.
+ * The errors of ctl_client_connect(), but for the greeting; *pid is untouched then. */
+int ctl_client_find_listener(const char *path, int timeout_ms, pid_t *pid);
+
 /* Executes a command. `arguments` is an object or NULL; borrowed. 0 and a new
  * reference in *result; or -EREMOTEIO and the server's answer in *error;
  * -ETIMEDOUT if none came in time (a late one is ignored by later calls);

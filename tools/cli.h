@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the subcommands of `ballast` share: how they are called, how they speak
+ * to people, how they read their options.
+ */
+#ifndef BALLAST_TOOLS_CLI_H
+#define BALLAST_TOOLS_CLI_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Exit status of a subcommand that failed; bad usage is BALLAST_EXIT_USAGE. */
+#define EXIT_FAILED 1
+
+/* A subcommand. `run` gets its own name as argv[0] and returns the exit status. */
+struct cli_command {
+    const char *name;
+    const char *summary; /* one line for `ballast --help` */
+    const char *help;    /* all of `ballast NAME --help` */
+    int (*run)(int argc, char **argv);
+};
+
+extern const struct cli_command cmd_run;
+extern const struct cli_command cmd_ls;
+extern const struct cli_command cmd_stat;
+extern const struct cli_command cmd_destroy;
+
+/* An option of a subcommand. */
+struct cli_option {
+    const char *name;   /* with its dashes: "--json" */
+    const char **value; /* for an option with a value: where it goes */
+    bool *flag;         /* for one without: what becomes true */
+};
+
+/* Prints "ballast: " and the text and a newline on standard error. */
+__attribute__((format(printf, 1, 2))) void cli_error(const char *format, ...);
+
+/* As cli_error(), and points to the subcommand's --help. Returns BALLAST_EXIT_USAGE. */
+__attribute__((format(printf, 2, 3))) int cli_usage_error(const char *command, const char *format,
+                                                          ...);
+
+/* Reads the options at the start of argv (argv[0] is the subcommand's name), as
+ * "--name value" or "--name=value", up to "--" or the first word that is no
+ * option. `options` is ended by a NULL name. *rest is the index of the first
+ * word that is left. Returns 0, or an exit status after it printed why, or -1
+ * after it printed the help that was asked for. */
+int cli_read_options(const struct cli_command *command, const struct cli_option *options, int argc,
+                     char **argv, int *rest);
+
+/* Finds BASE. Returns 0, or an exit status after it printed why it cannot. */
+int cli_find_base(char base[static PATH_MAX]);
+
+/* Checks that a word is a domain's name. Returns 0, or an exit status after it
+ * printed what is wrong. */
+int cli_check_name(const char *command, const char *name);
+
+/* Says that there is no such domain, and which there are. Returns EXIT_FAILED. */
+int cli_unknown_domain(const char *base, const char *name);
+
+#endif

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ballast ls: all domains, one line each.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/types.h"
+#include "cli.h"
+#include "ctl/runtime_dir.h"
+#include "domain.h"
+
+static const char help[] =
+    "Usage: ballast ls [--json]\n"
+    "\n"
+    "Lists the running domains. Sizes are in MiB; USED is how much of its memory\n"
+    "the guest has in use, and COVERED says whether the domain has a page for all\n"
+    "that the guest may still touch, so that it cannot run out.\n"
+    "\n"
+    "Options:\n"
+    "  --json  print an array of objects with the keys that ballast-protocol(7)\n"
+    "          lists for query-domain; of a domain that does not answer, name and\n"
+    "          error\n"
+    "\n"
+    "Examples:\n"
+    "  ballast ls\n"
+    "  ballast ls --json | jq -r '.[] | select(.covered | not) | .name'\n";
+
+static json_t *state_or_error(const char *base, const char *name)
+{
+    struct ctl_error error;
+    json_t *state;
+
+    if (domain_query(base, name, &state, &error) == 0) {
+        return state;
+    }
+    return json_pack("{s:s, s:s}", "name", name, "error", error.desc);
+}
+
+/* Asks all living domains; removes what dead ones left. NULL if out of memory. */
+static json_t *gather(const char *base, const struct runtime_entry *entries, size_t count)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < count; i++) {
+        enum runtime_state state = entries[i].state;
+        json_t *item;
+
+        if (state == RUNTIME_DEAD) {
+            /* If it cannot be removed (foreign files, not ours), so be it. */
+            runtime_clean(base, entries[i].name);
+            continue;
+        }
+        item = state_or_error(base, entries[i].name);
+        if (json_object_get(item, "error") != NULL &&
+            runtime_look(base, entries[i].name, &state) == 0 && state != RUNTIME_LIVE) {
+            /* It ended while we asked. */
+            json_decref(item);
+            continue;
+        }
+        if (json_array_append_new(list, item) != 0) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
+static double mib(const json_t *state, const char *key)
+{
+    return (double)domain_integer(state, key) / (double)(UINT64_C(1 << 20) / PAGE_BYTES);
+}
+
+static void print_row(const json_t *state, int name_width)
+{
+    json_int_t total = domain_integer(state, "total_pages");
+    json_int_t populated = domain_integer(state, "populated_pages");
+
+    printf("%-*s %8" JSON_INTEGER_FORMAT " %-9s %10.1f %10.1f %10.1f %10.1f %10.1f %4.0f%% %s\n",
+           name_width, domain_string(state, "name"), domain_integer(state, "pid"),
+           domain_string(state, "state"), mib(state, "max_pages"), mib(state, "target_pages"),
+           mib(state, "populated_pages"), mib(state, "cache_pages"),
+           mib(state, "pod_entries_pages"),
+           total > 0 ? 100.0 * (double)populated / (double)total : 0.0,
+           json_is_true(json_object_get(state, "covered")) ? "yes" : "no");
+}
+
+static void print_table(const json_t *list)
+{
+    int width = 4;
+    size_t index;
+    json_t *item;
+
+    json_array_foreach(list, index, item)
+    {
+        int length = (int)strlen(domain_string(item, "name"));
+
+        width = length > width ? length : width;
+    }
+    printf("%-*s %8s %-9s %10s %10s %10s %10s %10s %5s %s\n", width, "NAME", "PID", "STATE", "MAX/MiB",
+           "TARGET", "POPULATED", "CACHE", "ENTRIES", "USED", "COVERED");
+    json_array_foreach(list, index, item)
+    {
+        if (json_object_get(item, "error") == NULL) {
+            print_row(item, width);
+        } else {
+            printf("%-*s %8s %s\n", width, domain_string(item, "name"), "?",
+                   domain_string(item, "error"));
+        }
+    }
+}
+
+static int run(int argc, char **argv)
+{
+    bool as_json = false;
+    const struct cli_option options[] = {{"--json", NULL, &as_json}, {NULL, NULL, NULL}};
+    struct runtime_entry *entries;
+    char base[PATH_MAX];
+    size_t count;
+    json_t *list;
+    int rest;
+    int ret = cli_read_options(&cmd_ls, options, argc, argv, &rest);
+
+    if (ret != 0) {
+        return ret < 0 ? 0 : ret;
+    }
+    if (rest < argc) {
+        return cli_usage_error("ls", "'%s' is too much: ls takes no names", argv[rest]);
+    }
+    ret = cli_find_base(base);
+    if (ret != 0) {
+        return ret;
+    }
+    ret = runtime_list(base, &entries, &count);
+    if (ret < 0) {
+        cli_error("the domains in %s cannot be listed: %s; check that it is your folder", base,
+                  strerror(-ret));
+        return EXIT_FAILED;
+    }
+    list = gather(base, entries, count);
+    free(entries);
+    if (list == NULL) {
+        cli_error("the domains cannot be listed: out of memory; free some and try again");
+        return EXIT_FAILED;
+    }
+    if (as_json) {
+        domain_print_json(list);
+    } else {
+        print_table(list);
+    }
+    json_decref(list);
+    return domain_finish_output();
+}
+
+const struct cli_command cmd_ls = {
+    .name = "ls",
+    .summary = "list the running domains",
+    .help = help,
+    .run = run,
+};

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ballast run: becomes QEMU, with the agent in it. Signals, terminal and exit
+ * status need no passing on, because the process stays the same.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <ballast/protocol.h>
+
+#include "base/size.h"
+#include "base/types.h"
+#include "cli.h"
+#include "ctl/runtime_dir.h"
+#include "host_check.h"
+#include "qemu_args.h"
+
+static const char help[] =
+    "Usage: ballast run [--name NAME] --target SIZE [--] QEMU ARGUMENTS...\n"
+    "\n"
+    "Runs QEMU as a domain: the guest believes in all the memory that -m says, and\n"
+    "costs the host the target and not a page more, from before its first\n"
+    "instruction to its end.\n"
+    "\n"
+    "Options:\n"
+    "  --target SIZE  memory that the domain gets: a number and K, M, G or T, at\n"
+    "                 least 2M, at most what -m says\n"
+    "  --name NAME    what 'ballast ls' and the others call it; without this, what\n"
+    "                 QEMU's -name says, or vm-PID\n"
+    "\n"
+    "Examples:\n"
+    "  ballast run --target 256M -- qemu-system-x86_64 -m 4G -nographic disk.img\n"
+    "  ballast run --name web --target 1.5G qemu-system-x86_64 -m 8G ...\n"
+    "\n"
+    "Exit status: QEMU's own, or\n"
+    "   2  the command line is wrong; nothing was started\n"
+    "  82  'ballast destroy' ended the domain\n"
+    "  84  the domain could not be built; the guest never ran\n"
+    "  86  the domain ran out of memory\n"
+    "  88  the agent found its own state wrong and stopped the guest\n";
+
+/* What is going to be run. */
+struct plan {
+    uint64_t target_bytes;
+    uint64_t max_bytes; /* 0: unknown */
+    char name[BALLAST_NAME_MAX_BYTES + 1];
+    char program[PATH_MAX];      /* to execute */
+    char real_program[PATH_MAX]; /* what /proc/PID/exe will say */
+    char agent[PATH_MAX];
+    char **argv; /* QEMU's, its program first */
+};
+
+static int read_target(const char *text, uint64_t *bytes)
+{
+    char formatted[SIZE_TEXT_BYTES];
+    const char *why;
+
+    if (size_parse(text, bytes, &why) < 0) {
+        return cli_usage_error("run", "--target '%s' is no size: %s", text, why);
+    }
+    size_format(*bytes, formatted);
+    if (*bytes < SUPERPAGE_BYTES) {
+        return cli_usage_error(
+            "run", "--target %s is too small: a domain needs at least one superpage, 2 MiB",
+            formatted);
+    }
+    if (*bytes % PAGE_BYTES != 0) {
+        return cli_usage_error(
+            "run", "--target '%s' is no whole number of pages: make it a multiple of 4 KiB", text);
+    }
+    return 0;
+}
+
+static int check_sizes(const struct plan *plan)
+{
+    char target[SIZE_TEXT_BYTES];
+    char max[SIZE_TEXT_BYTES];
+
+    size_format(plan->target_bytes, target);
+    size_format(plan->max_bytes, max);
+    if (plan->max_bytes > MAX_DOMAIN_BYTES) {
+        return cli_usage_error("run",
+                               "QEMU's -m is too large: it says %s, and a domain has at "
+                               "most 16 TiB",
+                               max);
+    }
+    if (plan->max_bytes != 0 && plan->target_bytes > plan->max_bytes) {
+        return cli_usage_error("run",
+                               "--target %s is above the guest's memory, %s: lower the target or "
+                               "raise QEMU's -m",
+                               target, max);
+    }
+    return 0;
+}
+
+/* Chooses the name: ours, QEMU's, or one from the process id. */
+static int choose_name(struct plan *plan, const char *given, const char *guest_name)
+{
+    if (given == NULL && guest_name != NULL && !runtime_name_is_valid(guest_name)) {
+        return cli_usage_error("run",
+                               "QEMU's -name '%s' cannot be the domain's name too: only letters, "
+                               "digits, '.', '_' and '-' can be in it, %d at most; give one with "
+                               "--name",
+                               guest_name, BALLAST_NAME_MAX_BYTES);
+    }
+    if (given == NULL && guest_name == NULL) {
+        snprintf(plan->name, sizeof(plan->name), "vm-%ld", (long)getpid());
+        return 0;
+    }
+    if (given == NULL) {
+        given = guest_name;
+    }
+    if (cli_check_name("run", given) != 0) {
+        return BALLAST_EXIT_USAGE;
+    }
+    memcpy(plan->name, given, strlen(given) + 1);
+    return 0;
+}
+
+/* Reads QEMU's command line into the plan. 0 or an exit status. */
+static int read_qemu(struct plan *plan, const char *given_name)
+{
+    struct qemu_args_problem problem;
+    struct qemu_args args;
+    int ret = qemu_args_read(plan->argv, &args, &problem);
+
+    if (ret == -EINVAL) {
+        return cli_usage_error("run", "%s", problem.text);
+    }
+    if (ret < 0) {
+        cli_error("%s", ret == -ENOTSUP ? problem.text : strerror(-ret));
+        return BALLAST_EXIT_REFUSED;
+    }
+    plan->max_bytes = args.max_bytes;
+    ret = choose_name(plan, given_name, args.guest_name);
+    qemu_args_free(&args);
+    return ret != 0 ? ret : check_sizes(plan);
+}
+
+/* Checks the host and finds the files. 0 or an exit status. */
+static int check_host(struct plan *plan)
+{
+    struct host_problem problem;
+
+    if (host_find_program(plan->argv[0], plan->program, plan->real_program, &problem) < 0 ||
+        host_check_program(plan->program, &problem) < 0 || host_check_kernel(&problem) < 0 ||
+        host_find_agent(plan->agent, &problem) < 0) {
+        cli_error("%s", problem.text);
+        return BALLAST_EXIT_REFUSED;
+    }
+    return 0;
+}
+
+/* Makes the folder and takes the lock. 0 or an exit status. */
+static int make_folder(const char *base, const char *name, struct runtime_dir *dir)
+{
+    int ret = runtime_dir_create(base, name, dir);
+
+    if (ret == 0) {
+        return 0;
+    }
+    if (ret == -EADDRINUSE) {
+        cli_error("the name '%s' is taken: a domain of this name is running; choose another with "
+                  "--name, or end that one with 'ballast destroy %s'",
+                  name, name);
+    } else if (ret == -EPERM) {
+        cli_error("the folder %s cannot be used: it, or %s in it, belongs to somebody else or can "
+                  "be written by others; make it yours with mode 0700, or set "
+                  "BALLAST_RUNTIME_DIR",
+                  base, name);
+    } else if (ret == -ENAMETOOLONG) {
+        cli_error("the domain's socket cannot be made: %s/%s/" BALLAST_SOCKET_NAME
+                  " is too long for a socket; choose a shorter name or BALLAST_RUNTIME_DIR",
+                  base, name);
+    } else {
+        cli_error("the folder %s/%s cannot be made: %s; check what is there, or set "
+                  "BALLAST_RUNTIME_DIR",
+                  base, name, strerror(-ret));
+    }
+    return BALLAST_EXIT_REFUSED;
+}
+
+/* LD_PRELOAD as it is, or NULL if there is nothing in it. */
+static const char *former_preload(void)
+{
+    const char *preload = getenv("LD_PRELOAD");
+
+    return preload != NULL && preload[0] != '\0' ? preload : NULL;
+}
+
+/* The agent's configuration, for free(); NULL if it cannot be made: out of
+ * memory, or a path that is no UTF-8. */
+static char *make_configuration(const struct plan *plan, const struct runtime_dir *dir)
+{
+    const char *preload = former_preload();
+    json_t *json =
+        json_pack("{s:s, s:s, s:i, s:I, s:I, s:s}", "name", plan->name, "directory", dir->path,
+                  "lock_fd", dir->lock_fd, "target_bytes", (json_int_t)plan->target_bytes,
+                  "max_bytes", (json_int_t)plan->max_bytes, "program", plan->real_program);
+    char *text = NULL;
+
+    if (json != NULL &&
+        (preload == NULL || json_object_set_new(json, "preload", json_string(preload)) == 0)) {
+        text = json_dumps(json, JSON_COMPACT);
+    }
+    json_decref(json);
+    return text;
+}
+
+/* Sets the environment that hands the agent over. 0 or -errno. */
+static int set_environment(const struct plan *plan, const struct runtime_dir *dir)
+{
+    const char *preload = former_preload();
+    char *configuration = make_configuration(plan, dir);
+    char *list = NULL;
+    int ret = configuration != NULL ? 0 : -EILSEQ;
+
+    if (ret == 0 && asprintf(&list, "%s%s%s", plan->agent, preload != NULL ? ":" : "",
+                             preload != NULL ? preload : "") < 0) {
+        list = NULL;
+        ret = -ENOMEM;
+    }
+    if (ret == 0 &&
+        (setenv(BALLAST_AGENT_ENV, configuration, 1) < 0 || setenv("LD_PRELOAD", list, 1) < 0)) {
+        ret = -errno;
+    }
+    free(list);
+    free(configuration);
+    return ret;
+}
+
+/* Becomes QEMU; returns only if that fails, with an exit status. */
+static int become_qemu(const struct plan *plan, struct runtime_dir *dir)
+{
+    int ret = set_environment(plan, dir);
+
+    if (ret == 0 && fcntl(dir->lock_fd, F_SETFD, 0) < 0) {
+        ret = -errno;
+    }
+    if (ret < 0) {
+        runtime_dir_remove(dir);
+        cli_error("the agent's environment cannot be made: %s; check that all paths and "
+                  "LD_PRELOAD are UTF-8",
+                  strerror(-ret));
+        return BALLAST_EXIT_REFUSED;
+    }
+    execv(plan->program, plan->argv);
+    ret = -errno;
+    runtime_dir_remove(dir);
+    cli_error("the program '%s' cannot be executed: %s; check that it is a program for this "
+              "machine",
+              plan->program, strerror(-ret));
+    return BALLAST_EXIT_REFUSED;
+}
+
+static int run(int argc, char **argv)
+{
+    const char *target = NULL;
+    const char *name = NULL;
+    const struct cli_option options[] = {
+        {"--target", &target, NULL},
+        {"--name", &name, NULL},
+        {NULL, NULL, NULL},
+    };
+    static struct plan plan;
+    static struct runtime_dir dir;
+    char base[PATH_MAX];
+    int rest;
+    int ret = cli_read_options(&cmd_run, options, argc, argv, &rest);
+
+    if (ret != 0) {
+        return ret < 0 ? 0 : ret;
+    }
+    if (target == NULL) {
+        return cli_usage_error("run", "--target is missing: say how much memory the domain gets");
+    }
+    if (rest == argc) {
+        return cli_usage_error("run", "QEMU's command line is missing: write it after the options");
+    }
+    plan.argv = argv + rest;
+    ret = read_target(target, &plan.target_bytes);
+    if (ret == 0) {
+        ret = read_qemu(&plan, name);
+    }
+    if (ret == 0) {
+        ret = check_host(&plan);
+    }
+    if (ret == 0 && cli_find_base(base) != 0) {
+        ret = BALLAST_EXIT_REFUSED;
+    }
+    if (ret == 0) {
+        ret = make_folder(base, plan.name, &dir);
+    }
+    return ret != 0 ? ret : become_qemu(&plan, &dir);
+}
+
+const struct cli_command cmd_run = {
+    .name = "run",
+    .summary = "run QEMU with less memory than the guest believes in",
+    .help = help,
+    .run = run,
+};

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Asking running domains. See domain.h.
+ */
+#include "domain.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli.h"
+#include "ctl/client.h"
+#include "ctl/runtime_dir.h"
+
+/* What query-domain returns (docs/protocol.md). */
+static const struct {
+    const char *key;
+    json_type type;
+} keys[] = {
+    {"name", JSON_STRING},
+    {"pid", JSON_INTEGER},
+    {"state", JSON_STRING},
+    {"max_pages", JSON_INTEGER},
+    {"target_pages", JSON_INTEGER},
+    {"total_pages", JSON_INTEGER},
+    {"populated_pages", JSON_INTEGER},
+    {"cache_pages", JSON_INTEGER},
+    {"pod_entries_pages", JSON_INTEGER},
+    {"out_pages", JSON_INTEGER},
+    {"covered", JSON_TRUE},
+    {"faults", JSON_INTEGER},
+    {"populated_2m", JSON_INTEGER},
+    {"populated_4k", JSON_INTEGER},
+    {"reclaimed_2m", JSON_INTEGER},
+    {"reclaimed_4k", JSON_INTEGER},
+    {"sweeps", JSON_INTEGER},
+    {"busy_skips", JSON_INTEGER},
+    {"fault_p50_ns", JSON_INTEGER},
+    {"fault_p99_ns", JSON_INTEGER},
+    {"fault_max_ns", JSON_INTEGER},
+    {"cache_superpages", JSON_INTEGER},
+    {"ram_start", JSON_INTEGER},
+    {"ram_bytes", JSON_INTEGER},
+    {"cache_start", JSON_INTEGER},
+    {"cache_bytes", JSON_INTEGER},
+};
+
+/* The first key that is missing or of a wrong type, or NULL. */
+static const char *find_bad_key(const json_t *state)
+{
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+        const json_t *value = json_object_get(state, keys[i].key);
+        bool fits =
+            value != NULL && (keys[i].type == JSON_TRUE ? json_is_boolean(value)
+                                                        : json_typeof(value) == keys[i].type);
+
+        if (!fits) {
+            return keys[i].key;
+        }
+    }
+    return NULL;
+}
+
+/* The text for an error that is not the domain's own answer. */
+static void explain(int ret, struct ctl_error *error)
+{
+    switch (ret) {
+    case -EREMOTEIO:
+        break;
+    case -ENOENT:
+    case -ECONNREFUSED:
+        ctl_error_set(error, "", "it does not listen (yet); try again, or look at QEMU's output");
+        break;
+    case -ETIMEDOUT:
+        ctl_error_set(error, "",
+                      "it did not answer for %d ms; try again, or end it with 'ballast destroy'",
+                      DOMAIN_ANSWER_MS);
+        break;
+    case -ECONNRESET:
+        ctl_error_set(error, "", "it closed the connection; it is probably ending");
+        break;
+    case -EPROTONOSUPPORT:
+        ctl_error_set(error, "",
+                      "it speaks another major version of the control protocol; use the ballast "
+                      "that started it");
+        break;
+    case -EACCES:
+        ctl_error_set(error, "", "permission denied; be the user who started it, or root");
+        break;
+    default:
+        ctl_error_set(error, "", "%s", strerror(-ret));
+        break;
+    }
+}
+
+static int query(const char *base, const char *name, json_t **state, struct ctl_error *error)
+{
+    char path[PATH_MAX];
+    struct ctl_client *client;
+    const char *bad;
+    json_t *result;
+    int ret = runtime_socket_path(base, name, path, sizeof(path));
+
+    if (ret < 0) {
+        return ret;
+    }
+    ret = ctl_client_connect(path, DOMAIN_ANSWER_MS, &client);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = ctl_client_call(client, "query-domain", NULL, DOMAIN_ANSWER_MS, &result, error);
+    ctl_client_close(client);
+    if (ret < 0) {
+        return ret;
+    }
+    bad = find_bad_key(result);
+    if (bad != NULL) {
+        ctl_error_set(error, "", "its answer has no usable '%s'; use the ballast that started it",
+                      bad);
+        json_decref(result);
+        return -EREMOTEIO;
+    }
+    *state = result;
+    return 0;
+}
+
+int domain_query(const char *base, const char *name, json_t **state, struct ctl_error *error)
+{
+    int ret = query(base, name, state, error);
+
+    if (ret < 0) {
+        explain(ret, error);
+    }
+    return ret;
+}
+
+json_int_t domain_integer(const json_t *state, const char *key)
+{
+    return json_integer_value(json_object_get(state, key));
+}
+
+const char *domain_string(const json_t *state, const char *key)
+{
+    return json_string_value(json_object_get(state, key));
+}
+
+void domain_print_json(const json_t *json)
+{
+    json_dumpf(json, stdout, JSON_INDENT(2));
+    putchar('\n');
+}
+
+int domain_finish_output(void)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout)) {
+        return 0;
+    }
+    cli_error("the output could not be written: %s; nothing else was done", strerror(errno));
+    return EXIT_FAILED;
+}
