@@ -11,7 +11,7 @@
  * looks for superpages first; one pass in which it finds none makes the domain
  * "dry", and until enough has changed later sweeps look for single pages at
  * once. Work of one sweep: in each of its two parts an entry is visited once
- * at most, a page is glanced at once at most and compared in full once at most.
+ * at most, a page is glanced at twice at most and compared in full once at most.
  *
  * A sweep ends as soon as the host says -EAGAIN: its memory map is changing,
  * and may not cease to while we hold on to it. The hand has moved on, so that
@@ -58,39 +58,46 @@ static int reclaim_superpage(struct domain *domain, p2m_index_t index)
     return took;
 }
 
-/* Takes the zero pages of a superpage back one by one. Adds them to *got,
- * which holds on error too: -EAGAIN, or a fatal one. */
+/* Takes RAM pages that look zero, and are, back one by one. Adds them to *got,
+ * which holds on error too: -EAGAIN, -ENOSPC, or a fatal one. */
+static int reclaim_run(struct domain *domain, gfn_t at, pages_t pages, pages_t *got)
+{
+    int err = 0;
+    while (pages != 0 && err == 0) {
+        pages_t kept = 0, seen = 0;
+        err = transfer_take_run(domain, at, pages, TRANSFER_IF_ZERO, &kept, &seen);
+        domain->counters.reclaimed_4k += kept;
+        *got += kept;
+        at = gfn_add(at, seen);
+        pages -= seen;
+    }
+    return err;
+}
+
+/* Takes the zero pages of a superpage back one by one; as reclaim_run. Each
+ * page is glanced at twice at most: as the one that ends a run, and in its own. */
 static int reclaim_singles(struct domain *domain, p2m_index_t index, pages_t *got)
 {
-    pages_t at = 0, size = p2m_superpage_pages(&domain->p2m, index);
-    gfn_t first = p2m_first_gfn(index);
-    while (at < size) {
-        gfn_t here = gfn_add(first, at);
-        pages_t run = p2m_run(&domain->p2m, here, size - at);
+    gfn_t here = p2m_first_gfn(index);
+    gfn_t end = gfn_add(here, p2m_superpage_pages(&domain->p2m, index));
+    int err = 0;
+    while (here.n < end.n && err == 0) {
+        pages_t run = p2m_run(&domain->p2m, here, end.n - here.n);
         if (p2m_get(&domain->p2m, here) != P2M_RAM) {
-            at += run;
+            here = gfn_add(here, run);
             continue;
         }
         pages_t skip = domain->ops->glance(domain->host, here, run, false);
-        if (skip != 0) {
-            at += skip;
+        here = gfn_add(here, skip);
+        if (skip == run) {
             continue;
         }
-        pages_t zeros = domain->ops->glance(domain->host, here, run, true);
-        if (zeros == 0) {
-            at++; /* it changed under our eyes: the guest is using it */
-            continue;
-        }
-        pages_t kept = 0, seen = 0;
-        int err = transfer_take_run(domain, here, zeros, TRANSFER_IF_ZERO, &kept, &seen);
-        domain->counters.reclaimed_4k += kept;
-        *got += kept;
-        if (err != 0) {
-            return err == -ENOSPC ? 0 : err;
-        }
-        at += seen;
+        pages_t zeros = domain->ops->glance(domain->host, here, run - skip, true);
+        err = reclaim_run(domain, here, zeros, got);
+        /* None: it changed under our eyes, the guest is using it. */
+        here = gfn_add(here, max_u64(zeros, 1));
     }
-    return 0;
+    return err;
 }
 
 int reclaim_eager(struct domain *domain)
@@ -144,7 +151,8 @@ static int sweep_singles(struct domain *domain)
         err = reclaim_singles(domain, advance_sweep_hand(&domain->p2m), &got);
     }
     domain->reclaim.singles_since_dry += got;
-    return err == -EAGAIN && got != 0 ? 0 : err;
+    /* No room in the cache is no error either: it is anything but empty. */
+    return err == -ENOSPC || (err == -EAGAIN && got != 0) ? 0 : err;
 }
 
 int reclaim_sweep(struct domain *domain)

@@ -143,23 +143,22 @@ int transfer_take_superpage(struct domain *domain, p2m_index_t index, enum trans
 static int keep_zeros(struct domain *domain, struct cache_run run, gfn_t from, pages_t *kept_pages)
 {
     pages_t done = 0;
-    while (done < run.pages) {
+    int err = 0;
+    while (done < run.pages && err == 0) {
         cfn_t at = cfn_add(run.at, done);
         pages_t zeros = domain->ops->compare(domain->host, at, run.pages - done);
         if (zeros != 0) {
             keep(domain, (struct cache_run){at, zeros}, gfn_add(from, done), false);
             *kept_pages += zeros;
             done += zeros;
-            continue;
         }
-        int err = put_back(domain, at, gfn_add(from, done), 1);
-        if (err != 0) {
-            return err;
+        if (done < run.pages) { /* the one that ended the run of zeros */
+            err = put_back(domain, cfn_add(run.at, done), gfn_add(from, done), 1);
+            domain->counters.false_zeros++;
+            done++;
         }
-        domain->counters.false_zeros++;
-        done++;
     }
-    return 0;
+    return err;
 }
 
 int transfer_take_run(struct domain *domain, gfn_t at, pages_t pages, enum transfer_rule rule,
