@@ -133,8 +133,9 @@ static int place_superpage(struct domain *domain, p2m_index_t index)
 static int adopt(struct domain *domain, gfn_t at)
 {
     struct cache_run run = cache_find_pages(&domain->cache, 1);
-    if (domain->ops->release(domain->host, run.at, 1) != 0) {
-        return transfer_broken(domain);
+    int err = domain->ops->release(domain->host, run.at, 1);
+    if (err != 0) {
+        return err == -EAGAIN || err == -ESRCH ? err : transfer_broken(domain);
     }
     cache_removed(&domain->cache, run);
     p2m_set(&domain->p2m, at, 1, P2M_RAM);

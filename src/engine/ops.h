@@ -80,7 +80,7 @@ struct engine_ops {
      */
     int (*allocate)(void *host, cfn_t at, pages_t pages);
 
-    /* Gives cached pages back to the host. */
+    /* Gives cached pages back to the host: all, or none on error. */
     int (*release)(void *host, cfn_t at, pages_t pages);
 
     /*

@@ -51,6 +51,17 @@ int transfer_place(struct domain *domain, struct cache_run from, gfn_t to, pages
     }
 }
 
+/* What goes across page by page leaves page tables at both ends. `slot` is one
+ * of which no page is cached, or that has a table already. */
+static void note_tables(struct domain *domain, p2m_index_t index, slot_index_t slot)
+{
+    struct p2m_entry *entry = &domain->p2m.entries[index];
+    entry->flags = (uint8_t)((entry->flags & ~P2M_HUGE) | P2M_TABLE);
+    if (domain->cache.slots[slot].pages == 0) {
+        cache_unflattened(&domain->cache, slot);
+    }
+}
+
 /* Places pages in transit back where they came from. Until that has worked
  * the guest would read zeros there, so failing is fatal. */
 static int put_back(struct domain *domain, cfn_t from, gfn_t to, pages_t pages)
@@ -58,6 +69,9 @@ static int put_back(struct domain *domain, cfn_t from, gfn_t to, pages_t pages)
     for (int tries = 0; pages != 0; tries++) {
         pages_t moved = 0;
         int err = domain->ops->place(domain->host, from, to, pages, &moved);
+        if (moved != 0 && moved != SUPERPAGE_PAGES) {
+            note_tables(domain, p2m_index(to), cache_slot_of(from));
+        }
         from = cfn_add(from, moved);
         to = gfn_add(to, moved);
         pages -= moved;
@@ -131,9 +145,8 @@ int transfer_take_superpage(struct domain *domain, p2m_index_t index, enum trans
         if (back != 0) {
             return back;
         }
-        if (!whole || !huge) {
-            entry->flags = (uint8_t)((entry->flags & ~P2M_HUGE) | P2M_TABLE);
-            cache_unflattened(&domain->cache, slot);
+        if (!huge) {
+            note_tables(domain, index, slot);
         }
     }
     return verdict(domain, err);
@@ -168,15 +181,10 @@ int transfer_take_run(struct domain *domain, gfn_t at, pages_t pages, enum trans
     if (run.pages == 0) {
         return -ENOSPC;
     }
-    struct p2m_entry *entry = &domain->p2m.entries[p2m_index(at)];
     pages_t moved = 0, kept = 0;
     int err = domain->ops->take(domain->host, at, run.at, run.pages, &moved);
-    /* Pages that go one by one split a huge page and need a table. */
-    entry->flags = (uint8_t)((entry->flags & ~P2M_HUGE) | P2M_TABLE);
     run.pages = moved;
-    if (domain->cache.slots[cache_slot_of(run.at)].pages == 0) {
-        cache_unflattened(&domain->cache, cache_slot_of(run.at));
-    }
+    note_tables(domain, p2m_index(at), cache_slot_of(run.at));
     int fatal = 0;
     if (moved != 0 && rule == TRANSFER_SCRUB) {
         domain->ops->scrub(domain->host, run.at, moved);
