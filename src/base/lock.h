@@ -14,8 +14,7 @@
 #include <pthread.h>
 
 enum lock_rank {
-    LOCK_RANK_CONTROL = 1, /* ctl/server.c: clients and their buffers */
-    LOCK_RANK_DOMAIN = 2,  /* agent/guest.c: the domain, its counters and latencies */
+    LOCK_RANK_DOMAIN = 1, /* agent/guest.c: the domain, its counters and latencies */
 };
 
 struct lock {
