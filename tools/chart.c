@@ -53,8 +53,7 @@ struct frame {
 static void set_colour(cairo_t *cr, uint32_t colour, double alpha)
 {
     cairo_set_source_rgba(cr, (double)(colour >> 16 & 0xff) / 255,
-                          (double)(colour >> 8 & 0xff) / 255, (double)(colour & 0xff) / 255,
-                          alpha);
+                          (double)(colour >> 8 & 0xff) / 255, (double)(colour & 0xff) / 255, alpha);
 }
 
 /* Writes a text whose left end, middle or right end (align 0, 0.5, 1) is at x. */
@@ -298,8 +297,7 @@ static int draw_panel(cairo_t *cr, struct frame *frame, const struct chart *char
 
 static int draw_chart(cairo_t *cr, const struct chart *chart)
 {
-    double room =
-        HEIGHT - TOP - BOTTOM - PANEL_GAP * (double)(chart->panel_count - 1);
+    double room = HEIGHT - TOP - BOTTOM - PANEL_GAP * (double)(chart->panel_count - 1);
     struct frame frame = {.left = LEFT, .top = TOP, .width = WIDTH - LEFT - RIGHT};
     double weights = 0;
 

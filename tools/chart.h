@@ -36,7 +36,7 @@ enum chart_unit {
 struct chart_panel {
     const char *title;
     enum chart_unit unit;
-    double y_max; /* of the axis; 0: what the series need */
+    double y_max;  /* of the axis; 0: what the series need */
     double weight; /* share of the height */
     const struct chart_series *series;
     size_t series_count;
@@ -57,7 +57,7 @@ enum chart_format {
 };
 
 /* Draws the chart into a file. -ENOMEM, -EIO, or what the kernel said of the
- * file; nothing is left at `path` then. */
+ * file; nothing is left at `path` then. -ENOTSUP in a build without cairo. */
 int chart_write(const struct chart *chart, const char *path, enum chart_format format);
 
 #endif

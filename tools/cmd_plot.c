@@ -90,9 +90,9 @@ static void fill_rates(const struct trace *trace, struct columns *columns)
 static int make_columns(const struct trace *trace, struct columns *columns)
 {
     struct columns made = {.count = trace->count};
-    double **const arrays[] = {
-        &made.t,   &made.max,       &made.target, &made.populated, &made.cache,   &made.pod_entries,
-        &made.out, &made.host_anon, &made.rate_t, &made.faults,    &made.reclaims};
+    double **const arrays[] = {&made.t,      &made.max,         &made.target,  &made.populated,
+                               &made.cache,  &made.pod_entries, &made.out,     &made.host_anon,
+                               &made.rate_t, &made.faults,      &made.reclaims};
     const size_t array_count = sizeof(arrays) / sizeof(arrays[0]);
     double *all = calloc(array_count * trace->count, sizeof(*all));
 
@@ -186,6 +186,11 @@ static int plot(const char *trace_path, const char *picture, enum chart_format f
         free_columns(&columns);
     }
     trace_free(&trace);
+    if (ret == -ENOTSUP) {
+        cli_error("this ballast cannot draw: it was built without cairo; build it where "
+                  "libcairo2-dev is installed");
+        return EXIT_FAILED;
+    }
     if (ret < 0) {
         cli_error("the picture '%s' could not be written: %s; choose another file with -o", picture,
                   strerror(-ret));
@@ -206,7 +211,7 @@ static int run(int argc, char **argv)
     const char *picture = NULL;
     const char *trace = NULL;
     const struct cli_option options[] = {{"-o", &picture, NULL}, {NULL, NULL, NULL}};
-    int ret = cli_read_options_around(&cmd_plot, options, argc, argv, "trace", &trace);
+    int ret = cli_read_options_and_word(&cmd_plot, options, argc, argv, "trace", &trace);
 
     if (ret != 0) {
         return ret < 0 ? 0 : ret;

@@ -124,8 +124,8 @@ static int record_samples(struct recording *recording, json_t *state)
                                     &state, &error);
 
         if (asked == 0) {
-            ret = write_line(recording,
-                             trace_sample(state, now_ns() - start, host_anon_pages(pid)));
+            ret =
+                write_line(recording, trace_sample(state, now_ns() - start, host_anon_pages(pid)));
             json_decref(state);
             recording->samples += ret == 0;
         } else if (asked == -ETIMEDOUT) {
@@ -208,26 +208,10 @@ static int run(int argc, char **argv)
     const struct cli_option options[] = {
         {"-o", &recording.path, NULL}, {"--interval", &interval, NULL}, {NULL, NULL, NULL}};
     char base[PATH_MAX];
-    int rest;
-    int ret = cli_read_options(&cmd_record, options, argc, argv, &rest);
+    int ret = cli_read_options_and_word(&cmd_record, options, argc, argv, "name", &recording.name);
 
     if (ret != 0) {
         return ret < 0 ? 0 : ret;
-    }
-    if (rest == argc) {
-        return cli_usage_error("record", "say which domain");
-    }
-    /* Options may follow the name too. */
-    recording.name = argv[rest];
-    argc -= rest;
-    argv += rest;
-    ret = cli_read_options(&cmd_record, options, argc, argv, &rest);
-    if (ret != 0) {
-        return ret < 0 ? 0 : ret;
-    }
-    if (rest != argc) {
-        return cli_usage_error("record", "record takes one name, and '%s' is left over",
-                               argv[rest]);
     }
     if (interval != NULL) {
         char *end;
@@ -238,6 +222,9 @@ static int run(int argc, char **argv)
                                    interval, INTERVAL_MAX_MS);
         }
         recording.interval_ms = (int)value;
+    }
+    if (recording.path == NULL) {
+        return cli_usage_error("record", "say where the trace goes with -o");
     }
     if (recording.path == NULL) {
         return cli_usage_error("record", "say where the trace goes with -o");
