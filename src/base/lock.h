@@ -14,7 +14,8 @@
 #include <pthread.h>
 
 enum lock_rank {
-    LOCK_RANK_DOMAIN = 1, /* agent/guest.c: the domain, its counters and latencies */
+    LOCK_RANK_TARGET = 1, /* changes of a domain's target, one at a time */
+    LOCK_RANK_DOMAIN = 2, /* agent/guest.c: the domain, its counters and latencies */
 };
 
 struct lock {
