@@ -369,6 +369,9 @@ int linux_host_open(struct linux_host *host, haddr_t ram, uint64_t ram_bytes, ui
     if (err == 0) {
         err = uffd_register(made.uffd, ram, ram_bytes);
     }
+    if (err == 0) {
+        err = uffd_can_move(made.uffd, ram, made.split.spare);
+    }
     if (err != 0) {
         linux_host_close(&made);
         return err;

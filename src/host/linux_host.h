@@ -44,7 +44,7 @@ extern const struct engine_ops linux_host_ops;
  * aligned and untouched, and a cache of cache_bytes (a multiple of 2 MiB).
  * From here on whoever touches guest RAM waits for a page.
  *
- *   errors of uffd_open, uffd_register and pagemap_open; -ENOMEM if there is no
+ *   errors of uffd_open, uffd_register, uffd_can_move and pagemap_open; -ENOMEM if there is no
  * address space for the cache. Nothing is left behind.
  */
 int linux_host_open(struct linux_host *host, haddr_t ram, uint64_t ram_bytes, uint64_t cache_bytes);
