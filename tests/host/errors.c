@@ -112,6 +112,20 @@ static void source_missing(void **unused)
     fixture_close(&f);
 }
 
+/* All or nothing, also where a page is in the way: that one stays. */
+static void allocation_onto_a_page(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    fixture_open(&f, RAM_PAGES, CACHE_PAGES);
+    must_allocate(&f, cfn(SUPERPAGE_PAGES + 100), 1);
+    page_fill(cache_page(&f, cfn(SUPERPAGE_PAGES + 100)), 5);
+    assert_int_equal(OPS->allocate(&f.host, cfn(0), 3 * SUPERPAGE_PAGES), -EEXIST);
+    assert_resident(&f, 0, 1);
+    assert_true(page_holds(cache_page(&f, cfn(SUPERPAGE_PAGES + 100)), 5));
+    fixture_close(&f);
+}
+
 /* A child process that shares memory with us until told to end. */
 struct sharer {
     pid_t pid;
@@ -413,7 +427,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(destination_taken),        cmocka_unit_test(huge_destination_taken),
-        cmocka_unit_test(source_missing),           cmocka_unit_test(shared_since_a_fork),
+        cmocka_unit_test(source_missing),           cmocka_unit_test(allocation_onto_a_page),
+        cmocka_unit_test(shared_since_a_fork),
         cmocka_unit_test(huge_shared_since_a_fork), cmocka_unit_test(a_fork_shares_nothing),
         cmocka_unit_test(pinned_for_dma),           cmocka_unit_test(huge_pinned_for_dma),
         cmocka_unit_test(impossible_moves),         cmocka_unit_test(memory_of_other_kinds),
