@@ -517,8 +517,7 @@ static void destruction(void **unused)
     struct process process = start(&(struct plan){0}, RAM, "touch", "0", "600", "ready");
     wait_ready(&process);
     struct ctl_client *client = connect_to(&process);
-    assert_int_equal(ctl_client_call(client, "destroy", json_object(), PATIENCE_MS, &reply, &error),
-                     0);
+    assert_int_equal(ctl_client_call(client, "destroy", NULL, PATIENCE_MS, &reply, &error), 0);
     assert_int_equal(json_object_size(reply), 0);
     assert_int_equal(ctl_client_wait_closed(client, PATIENCE_MS), 0);
     ctl_client_close(client);
@@ -562,7 +561,8 @@ static void children(void **unused)
     struct process process =
         start(&(struct plan){0}, RAM, "touch", "0", "1", "inspect", inspect_path, "ready",
               "inspect", inspect_path, "forkexit", "ready");
-    for (int connected = 0; connected < 2; connected++) {
+    struct ctl_client *client = NULL;
+    for (int round = 0; round < 2; round++) {
         static const char *const expected[] = {"LD_PRELOAD=(none)\n", "BALLAST_AGENT=(none)\n",
                                                "end\n"};
         for (int line = 0; line < 3; line++) {
@@ -570,14 +570,12 @@ static void children(void **unused)
             assert_string_equal(text, expected[line]);
         }
         wait_ready(&process);
-        struct ctl_client *client = connect_to(&process); /* one more descriptor */
-        go_on(&process);
-        if (connected == 1) {
-            ctl_client_close(client);
-            break;
+        if (client == NULL) {
+            client = connect_to(&process); /* one more descriptor for the second child */
         }
-        /* Left connected while the second child looks. */
+        go_on(&process);
     }
+    ctl_client_close(client);
     assert_int_equal(finish(&process, NULL, 0), 0);
 
     /* The user's own LD_PRELOAD comes back. */
@@ -665,9 +663,13 @@ int main(int count, char **arguments)
         fprintf(stderr, "usage: %s AGENT FAKE_QEMU INSPECT\n", arguments[0]);
         return 2;
     }
-    agent_path = arguments[1];
-    fake_qemu = arguments[2];
-    inspect_path = arguments[3];
+    agent_path = realpath(arguments[1], NULL);
+    fake_qemu = realpath(arguments[2], NULL);
+    inspect_path = realpath(arguments[3], NULL);
+    if (agent_path == NULL || fake_qemu == NULL || inspect_path == NULL) {
+        perror(arguments[0]);
+        return 2;
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(exports, clean_up),
         cmocka_unit_test_teardown(other_programs, clean_up),
