@@ -91,6 +91,7 @@ static void what_comes_in_pieces_leaves_a_table(void **unused)
     start(&f, SLOTS);
     add(&f, 0, 512, false);
     assert_int_equal(f.cache.slots[0].list, CACHE_FULL);
+    assert_int_equal(f.cache.slots[0].table, 1);
     drop(&f, 0, 512);
     assert_int_equal(f.cache.slots[0].list, CACHE_EMPTY_TABLE);
     assert_int_equal(cache_find_empty(&f.cache, false), 0); /* rather where no huge page could */

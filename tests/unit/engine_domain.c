@@ -253,6 +253,7 @@ static void a_table_is_flattened_before_a_superpage_comes(void **unused)
         assert_int_equal(f.host.calls[FAKE_FLATTEN_GUEST], 1);
         assert_int_equal(f.domain.counters.populated_2m, cases[c].superpages);
         assert_int_equal(fake_guest_is_huge(&f.host, gfn(0)), cases[c].err == 0);
+        assert_int_equal(f.domain.p2m.entries[0].flags, cases[c].err == 0 ? P2M_HUGE : P2M_TABLE);
         assert_int_equal(fake_guest_has(&f.host, gfn(4)), cases[c].expected == 0);
         assert_int_equal(f.domain.state, DOMAIN_RUNNING);
         holds();
