@@ -2,11 +2,13 @@
 /*
  * A domain: one VM whose RAM Ballast manages. This is the engine's interface.
  *
- * With P = RAM gfns, E = POD gfns, O = OUT gfns, C = cached pages:
+ * With P = RAM gfns, E = POD gfns, O = gfns that the guest gave up, G = those
+ * of O whose page is still in place (GIVEN), C = cached pages:
  *
- *   P + E + O = max
- *   P + C     = total     (total counts only what came from and went to the host)
- *   total     = target    once built, until dying
+ *   P + E + O     = max
+ *   P + G + C     = total   (total counts only what came from and went to the host)
+ *   total         = target  once built, until dying, unless shrinking
+ *   total         > target  while shrinking
  *   and those of p2m.h and cache.h
  *
  * domain_check() evaluates them all.
@@ -40,18 +42,20 @@ enum domain_state {
 
 /* Events since the domain was made; each counts up only. */
 struct domain_counters {
-    uint64_t faults;          /* populates that were asked for */
-    uint64_t spurious;        /* of them, for a gfn that was RAM already */
-    uint64_t out_touched;     /* of them, for a gfn that the guest had given up */
-    uint64_t populated_2m;    /* superpages placed */
-    uint64_t populated_4k;    /* single pages placed, neighbours included */
-    uint64_t reclaimed_2m;    /* zero superpages found and taken back */
-    uint64_t reclaimed_4k;    /* zero pages found and taken back singly */
-    uint64_t discarded_pages; /* taken back because the guest or QEMU said so */
-    uint64_t sweeps;          /* emergency sweeps */
-    uint64_t busy_skips;      /* pages the host would not move: EBUSY */
-    uint64_t false_zeros;     /* takes undone: not zero when compared in full */
-    uint64_t adopted_pages;   /* found in place though POD: see domain_populate */
+    uint64_t faults;           /* populates that were asked for */
+    uint64_t spurious;         /* of them, for a gfn that was in place already */
+    uint64_t out_touched;      /* gfns that the guest used after it had given them up */
+    uint64_t populated_2m;     /* superpages placed */
+    uint64_t populated_4k;     /* single pages placed, neighbours included */
+    uint64_t reclaimed_2m;     /* zero superpages found and taken back */
+    uint64_t reclaimed_4k;     /* zero pages found and taken back singly */
+    uint64_t discarded_pages;  /* taken back because the guest or QEMU said so */
+    uint64_t given_up_pages;   /* inflation: pages that went OUT */
+    uint64_t taken_back_pages; /* deflation: pages that came back by request */
+    uint64_t sweeps;           /* emergency sweeps */
+    uint64_t busy_skips;       /* pages the host would not move: EBUSY */
+    uint64_t false_zeros;      /* takes undone: not zero when compared in full */
+    uint64_t adopted_pages;    /* found in place though POD: see domain_populate */
 };
 
 struct domain_config {
@@ -63,10 +67,13 @@ struct domain_config {
 struct reclaim {
     bool superpages_dry;       /* the last sweep for superpages saw all and found none */
     pages_t singles_since_dry; /* singles reclaimed since */
+    uint64_t round_births;     /* p2m.births when the reserve's round began */
+    p2m_index_t round_visits;  /* entries that the round has yet to see */
 };
 
 struct domain {
     enum domain_state state;
+    bool shrinking; /* the target was lowered and total has not come down to it */
     pages_t target_pages;
     pages_t total_pages;
     struct p2m p2m;
@@ -128,6 +135,42 @@ int domain_populate(struct domain *domain, gfn_t at);
  */
 int domain_discard(struct domain *domain, gfn_t at, pages_t pages);
 
+/*
+ * The guest's balloon inflates: [at, at + pages) is given up. POD becomes OUT;
+ * RAM is zeroed and becomes GIVEN, and is collected with its superpage. While
+ * shrinking, pages go on to the host. Work: proportional to `pages`, and the
+ * taking of one superpage for each that is thereby given up whole.
+ */
+int domain_decrease_reservation(struct domain *domain, gfn_t at, pages_t pages);
+
+/* It deflates: OUT becomes POD, GIVEN becomes RAM. Also what a reset of the
+ * guest means for all it had given up. Work: proportional to `pages`. */
+int domain_increase_reservation(struct domain *domain, gfn_t at, pages_t pages);
+
+/*
+ * Changes the target.
+ *
+ * Upwards, all or nothing: what total lacks is allocated into the cache (have
+ * the host prepare it before the lock is taken), or -ENOMEM, -EAGAIN and no
+ * change. Downwards: the target changes at once; what no PoD entry may need
+ * goes to the host in steps (domain_settle_step), the rest as the guest gives
+ * pages up. -EINVAL if the target is below one superpage or above max.
+ */
+int domain_set_target(struct domain *domain, pages_t target_pages);
+
+/*
+ * While shrinking: gives at most `step_pages` to the host. *more says whether
+ * to call again at once; if not, it is up to the guest.
+ */
+int domain_settle_step(struct domain *domain, pages_t step_pages, bool *more);
+
+/*
+ * Fills the cache's reserve of superpages, so that a populate seldom has to
+ * search: a few looks a call. *more says whether to call again; if not, there
+ * is nothing to do before the next populate. -EAGAIN: later.
+ */
+int domain_reserve_step(struct domain *domain, bool *more);
+
 /* From here on nothing is populated, and everything but the steps below is
  * refused. Idempotent. */
 void domain_begin_dying(struct domain *domain);
@@ -136,11 +179,16 @@ void domain_begin_dying(struct domain *domain);
  * *left_pages is what the cache still holds. */
 int domain_drain_step(struct domain *domain, pages_t step_pages, pages_t *left_pages);
 
-/* Whether the domain can no longer run out: C >= E. */
+/* Whether the domain can no longer run out, as long as the guest does not use
+ * what it gave up: C + G >= E. */
 static inline bool domain_covered(const struct domain *domain)
 {
-    return domain->cache.pages >= p2m_pod_pages(&domain->p2m);
+    return domain->cache.pages + domain->p2m.given_pages >= p2m_pod_pages(&domain->p2m);
 }
+
+/* Why the domain takes no requests: 0 if it does, -ESHUTDOWN, -EIO, or -EINVAL
+ * while it is being built. */
+int domain_refuses(const struct domain *domain);
 
 /* Evaluates all equations. NULL, or the one that does not hold. Work: one
  * pass over the metadata. */
