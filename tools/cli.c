@@ -111,6 +111,29 @@ int cli_read_options(const struct cli_command *command, const struct cli_option 
     return 0;
 }
 
+int cli_read_options_and_word(const struct cli_command *command, const struct cli_option *options,
+                              int argc, char **argv, const char *what, const char **word)
+{
+    int rest;
+    int ret = cli_read_options(command, options, argc, argv, &rest);
+
+    if (ret != 0) {
+        return ret;
+    }
+    if (rest == argc) {
+        return cli_usage_error(command->name, "the %s is missing", what);
+    }
+    *word = argv[rest];
+    argc -= rest;
+    argv += rest;
+    ret = cli_read_options(command, options, argc, argv, &rest);
+    if (ret == 0 && rest != argc) {
+        return cli_usage_error(command->name, "%s takes one %s, and '%s' is left over",
+                               command->name, what, argv[rest]);
+    }
+    return ret;
+}
+
 int cli_find_base(char base[static PATH_MAX])
 {
     int ret = runtime_base(base, PATH_MAX);

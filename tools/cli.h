@@ -25,6 +25,8 @@ extern const struct cli_command cmd_run;
 extern const struct cli_command cmd_ls;
 extern const struct cli_command cmd_stat;
 extern const struct cli_command cmd_destroy;
+extern const struct cli_command cmd_record;
+extern const struct cli_command cmd_plot;
 
 /* An option of a subcommand. */
 struct cli_option {
@@ -47,6 +49,11 @@ __attribute__((format(printf, 2, 3))) int cli_usage_error(const char *command, c
  * after it printed the help that was asked for. */
 int cli_read_options(const struct cli_command *command, const struct cli_option *options, int argc,
                      char **argv, int *rest);
+
+/* Reads options that stand before or after the one word that the subcommand
+ * takes: `what` says what it is. Returns as cli_read_options() does. */
+int cli_read_options_and_word(const struct cli_command *command, const struct cli_option *options,
+                              int argc, char **argv, const char *what, const char **word);
 
 /* Finds BASE. Returns 0, or an exit status after it printed why it cannot. */
 int cli_find_base(char base[static PATH_MAX]);

@@ -251,9 +251,7 @@ static int destroy(const char *base, const char *name, int timeout_ms)
     if (state == RUNTIME_NONE) {
         return cli_unknown_domain(base, name);
     }
-    if (state == RUNTIME_DEAD) {
-        printf("%s: was dead already; removed what it left\n", name);
-    } else {
+    if (state == RUNTIME_LIVE) {
         ret = destroy_live(&victim);
         if (victim.pidfd >= 0) {
             close(victim.pidfd);
@@ -261,6 +259,9 @@ static int destroy(const char *base, const char *name, int timeout_ms)
     }
     if (ret == 0) {
         ret = remove_leftovers(base, name);
+    }
+    if (ret == 0 && state == RUNTIME_DEAD) {
+        printf("%s: was dead already; removed what it left\n", name);
     }
     return ret != 0 ? ret : domain_finish_output();
 }

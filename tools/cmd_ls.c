@@ -71,7 +71,7 @@ static json_t *gather(const char *base, const struct runtime_entry *entries, siz
 
 static double mib(const json_t *state, const char *key)
 {
-    return (double)domain_integer(state, key) / (double)(UINT64_C(1 << 20) / PAGE_BYTES);
+    return (double)domain_integer(state, key) / (double)((UINT64_C(1) << 20) / PAGE_BYTES);
 }
 
 static void print_row(const json_t *state, int name_width)
@@ -100,8 +100,8 @@ static void print_table(const json_t *list)
 
         width = length > width ? length : width;
     }
-    printf("%-*s %8s %-9s %10s %10s %10s %10s %10s %5s %s\n", width, "NAME", "PID", "STATE", "MAX/MiB",
-           "TARGET", "POPULATED", "CACHE", "ENTRIES", "USED", "COVERED");
+    printf("%-*s %8s %-9s %10s %10s %10s %10s %10s %5s %s\n", width, "NAME", "PID", "STATE",
+           "MAX/MiB", "TARGET", "POPULATED", "CACHE", "ENTRIES", "USED", "COVERED");
     json_array_foreach(list, index, item)
     {
         if (json_object_get(item, "error") == NULL) {

@@ -285,7 +285,8 @@ int runtime_dir_create(const char *base, const char *name, struct runtime_dir *d
     return 0;
 }
 
-/* Removes a folder whose lock we hold. */
+/* Removes a folder whose lock we hold. From the moment when the lock file is
+ * gone somebody else may move in, and even out again: then all is well too. */
 static int remove_folder(int base_fd, const char *name, int dir_fd)
 {
     int ret = remove_known_files(dir_fd);
@@ -293,11 +294,19 @@ static int remove_folder(int base_fd, const char *name, int dir_fd)
     if (ret == 0 && unlinkat(dir_fd, BALLAST_LOCK_NAME, 0) < 0 && errno != ENOENT) {
         ret = -errno;
     }
-    /* Not empty: foreign files, or a new owner's lock. Both may stay. */
-    if (ret == 0 && unlinkat(base_fd, name, AT_REMOVEDIR) < 0) {
-        ret = errno == EEXIST ? -ENOTEMPTY : -errno;
+    for (int i = 0; i < FOLDER_TRIES && ret == 0; i++) {
+        if (unlinkat(base_fd, name, AT_REMOVEDIR) == 0 || errno == ENOENT) {
+            return 0;
+        }
+        if (errno != ENOTEMPTY && errno != EEXIST) {
+            return -errno;
+        }
+        if (faccessat(dir_fd, BALLAST_LOCK_NAME, F_OK, 0) == 0) {
+            return 0;
+        }
+        /* Foreign files, or a newcomer's that went between our two looks. */
     }
-    return ret;
+    return ret < 0 ? ret : -ENOTEMPTY;
 }
 
 int runtime_dir_remove(struct runtime_dir *dir)

@@ -48,6 +48,7 @@ struct client {
     char *out; /* out[sent..used) waits to be sent */
     size_t out_sent;
     size_t out_used;
+    bool deaf;                  /* takes no more output; what it sent is still executed */
     bool eof;                   /* the client will send no more */
     bool closing;               /* close as soon as the output is sent; read nothing */
     void (*after)(void *owner); /* to be called when the output is sent */
@@ -114,6 +115,9 @@ static void client_drop(struct ctl_server *server, struct client *client)
  * line: client_may_handle(). */
 static void client_queue(struct client *client, const char *data, size_t length)
 {
+    if (client->deaf) {
+        return;
+    }
     if (OUTPUT_BYTES - client->out_used < length) {
         memmove(client->out, client->out + client->out_sent, client_output(client));
         client->out_used -= client->out_sent;
@@ -123,24 +127,25 @@ static void client_queue(struct client *client, const char *data, size_t length)
     client->out_used += length;
 }
 
-/* Sends what the socket takes. -errno if the client is gone. */
-static int client_flush(struct client *client)
+/* Sends what the socket takes. A client that has gone may have left requests
+ * behind, which are executed; their answers are dropped. */
+static void client_flush(struct client *client)
 {
     while (client_output(client) > 0) {
         ssize_t sent = send(client->fd, client->out + client->out_sent, client_output(client),
                             MSG_NOSIGNAL | MSG_DONTWAIT);
 
-        if (sent < 0) {
-            if (errno == EINTR) {
-                continue;
-            }
-            return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+        if (sent >= 0) {
+            client->out_sent += (size_t)sent;
+        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+            return;
+        } else if (errno != EINTR) {
+            client->deaf = true;
+            break;
         }
-        client->out_sent += (size_t)sent;
     }
     client->out_sent = 0;
     client->out_used = 0;
-    return 0;
 }
 
 /* Queues a message and drops our reference to it. A client whose answer cannot
@@ -361,13 +366,11 @@ static void client_turn(struct ctl_server *server, struct client *client, short 
     if (ret == 0) {
         ret = client_handle_input(server, client);
     }
-    if (ret == 0) {
-        ret = client_flush(client);
-    }
     if (ret < 0) {
         client_drop(server, client);
         return;
     }
+    client_flush(client);
     if (client->after != NULL &&
         (client_output(client) == 0 || now_ms() >= client->after_deadline_ms)) {
         client_run_after(server, client);
@@ -436,26 +439,31 @@ static int client_open(struct client *client, int fd)
     return 0;
 }
 
+/* Tells a client for whom there is no place, as far as its socket takes it. */
+static void turn_away(const struct ctl_server *server, int fd)
+{
+    struct ctl_error error;
+
+    ctl_error_set(&error, CTL_BUSY, "%d clients are connected already; try again when one is gone",
+                  CTL_SERVER_CLIENTS_MAX);
+    if (send_at_once(fd, ctl_greeting_build(server->name)) == 0) {
+        send_at_once(fd, ctl_reply_error(&error, NULL));
+    }
+    close(fd);
+}
+
 static void welcome(struct ctl_server *server, int fd)
 {
     struct client *client = find_free_slot(server);
 
-    if (!is_peer_allowed(fd) || send_at_once(fd, ctl_greeting_build(server->name)) < 0) {
+    if (!is_peer_allowed(fd)) {
         close(fd);
-        return;
-    }
-    if (client == NULL) {
-        struct ctl_error error;
-
-        ctl_error_set(&error, CTL_BUSY,
-                      "%d clients are connected already; try again when one is gone",
-                      CTL_SERVER_CLIENTS_MAX);
-        send_at_once(fd, ctl_reply_error(&error, NULL));
+    } else if (client == NULL) {
+        turn_away(server, fd);
+    } else if (client_open(client, fd) < 0) {
         close(fd);
-        return;
-    }
-    if (client_open(client, fd) < 0) {
-        close(fd);
+    } else if (client_reply(client, ctl_greeting_build(server->name)) < 0) {
+        client_drop(server, client);
     }
 }
 

@@ -584,9 +584,12 @@ static int op_release(void *opaque, cfn_t at, pages_t pages)
     if (err != 0) {
         return err;
     }
+    struct fake_superpage *sp = superpage(&host->cache, at.n);
+    bool whole = sp->huge && pages == SUPERPAGE_PAGES;
     for (pages_t i = 0; i < pages; i++) {
         drop_page(host, &host->cache, at.n + i);
     }
+    sp->table = !whole;
     host->pages[FAKE_RELEASE] += pages;
     hook(host, host->after, &call);
     return 0;

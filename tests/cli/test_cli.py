@@ -1,0 +1,551 @@
+# SPDX-License-Identifier: MIT
+"""The ballast command, driven as an operator does it.
+
+test_cli.py BALLAST FAKE_DOMAIN AGENT
+
+The domains are fake_domain processes; `run` is given scripts and small
+programs in QEMU's place. Prints what failed; exit status 0 or 1.
+"""
+import fcntl
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import traceback
+
+BALLAST, FAKE_DOMAIN, AGENT = (os.path.abspath(p) for p in sys.argv[1:4])
+
+KEYS = {
+    "name", "pid", "state", "max_pages", "target_pages", "total_pages", "populated_pages",
+    "cache_pages", "pod_entries_pages", "out_pages", "covered", "faults", "populated_2m",
+    "populated_4k", "reclaimed_2m", "reclaimed_4k", "sweeps", "busy_skips", "fault_p50_ns",
+    "fault_p99_ns", "fault_max_ns", "cache_superpages", "ram_start", "ram_bytes", "cache_start",
+    "cache_bytes",
+}
+USAGE, DESTROYED, REFUSED = 2, 82, 84
+# No test waits this long unless something hangs.
+LIMIT_S = 60
+
+
+class Skip(Exception):
+    """This host cannot run the test; the text says why."""
+
+
+class Place:
+    """A folder for one test, with a BASE in it, and the processes it started."""
+
+    def __init__(self):
+        self.root = tempfile.mkdtemp(prefix="bl-")
+        self.base = os.path.join(self.root, "run")
+        self.processes = []
+        self.env = dict(os.environ, BALLAST_RUNTIME_DIR=self.base)
+        for name in ("LD_PRELOAD", "BALLAST_AGENT", "BALLAST_AGENT_SO"):
+            self.env.pop(name, None)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def ballast(self, *words, env=None, **more):
+        return subprocess.run([BALLAST, *words], env=env or self.env, stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=LIMIT_S, check=False, **more)
+
+    def start(self, *words, env=None, **more):
+        process = subprocess.Popen(words, env=env or self.env, stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
+        self.processes.append(process)
+        return process
+
+    def domain(self, name, mode="normal"):
+        process = self.start(FAKE_DOMAIN, self.base, name, mode)
+        wait_for_line(process, "ready")
+        return process
+
+    def file(self, name, text="", mode=0o755):
+        path = os.path.join(self.root, name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(path, mode)
+        return path
+
+    def folder(self, name):
+        return os.path.join(self.base, name)
+
+
+def wait_for_line(process, wanted):
+    line = process.stdout.readline().strip()
+    if line != wanted:
+        raise AssertionError(f"expected {wanted!r}, got {line!r}: {process.stderr.read()}")
+
+
+def check(condition, *what):
+    if not condition:
+        raise AssertionError(" ".join(str(w) for w in what))
+
+
+def check_failed(result, status, *pieces):
+    """One line on standard error, nothing on standard output."""
+    check(result.returncode == status, "status", result.returncode, "not", status, result)
+    check(result.stdout == "", "output in spite of an error:", result)
+    check(result.stderr.count("\n") == 1 and result.stderr.endswith("\n"), "not one line:", result)
+    check(result.stderr.startswith("ballast: "), result)
+    for piece in pieces:
+        check(piece in result.stderr, repr(piece), "is not in", result.stderr)
+
+
+def test_help_and_version(place):
+    result = place.ballast("--version")
+    check(result.returncode == 0 and result.stdout.startswith("ballast "), result)
+    for words in ([], ["run"], ["ls"], ["stat"], ["destroy"]):
+        for option in ("--help", "-h"):
+            result = place.ballast(*words, option)
+            check(result.returncode == 0 and result.stderr == "", words, result)
+            check("Usage: ballast" in result.stdout and "Examples:" in result.stdout, result)
+    check(not os.path.exists(place.base), "help made the folder")
+
+
+def test_bad_command_lines(place):
+    table = [
+        ([], "--help"),
+        (["frob"], "'frob'"),
+        (["--frob"], "'--frob'"),
+        (["ls", "vm1"], "'vm1'"),
+        (["ls", "--frob"], "'--frob'"),
+        (["ls", "--json=yes"], "no value"),
+        (["stat"], "one name"),
+        (["stat", "a", "b"], "one name"),
+        (["stat", "../x"], "'../x'"),
+        (["stat", ".hidden"], "'.hidden'"),
+        (["stat", ""], "''"),
+        (["stat", "a/b"], "'a/b'"),
+        (["stat", "x" * 65], "64"),
+        (["destroy"], "one name"),
+        (["destroy", "--timeout"], "--timeout"),
+        (["destroy", "--timeout", "soon", "x"], "'soon'"),
+        (["destroy", "--timeout", "-1", "x"], "'-1'"),
+        (["destroy", "--timeout", "nan", "x"], "'nan'"),
+        (["destroy", "--timeout=", "x"], "''"),
+        (["run"], "--target"),
+        (["run", "--target"], "--target"),
+        (["run", "--target", "64M"], "QEMU"),
+        (["run", "--target", "64M", "--"], "QEMU"),
+        (["run", "--frob", "--target", "64M", "q"], "'--frob'"),
+        (["run", "--target", "64", "q"], "no unit"),
+        (["run", "--target", "64MB", "q"], "MiB"),
+        (["run", "--target", "lots", "q"], "'lots'"),
+        (["run", "--target", "0M", "q"], "2 MiB"),
+        (["run", "--target", "1M", "q"], "2 MiB"),
+        (["run", "--target", "2049.5K", "q"], "4 KiB"),
+        (["run", "--target", "2G", "q", "-m", "1G"], "1 GiB"),
+        (["run", "--target", "129M", "q"], "128 MiB"),
+        (["run", "--target", "2G", "q", "-m", "what"], "-m what"),
+        (["run", "--target", "2G", "q", "-m", "17T"], "16 TiB"),
+        (["run", "--target", "64M", "--name", "a b", "q"], "'a b'"),
+        (["run", "--target", "64M", "q", "-name", "my guest"], "'my guest'"),
+    ]
+    for words, piece in table:
+        check_failed(place.ballast(*words), USAGE, piece, "--help")
+    check(not os.path.exists(place.base), "a bad command line made the folder")
+
+
+def test_what_cannot_be_run(place):
+    script = place.file("script", "#!/bin/sh\nexit 0\n")
+    plain = place.file("plain", "x", mode=0o644)
+    table = [
+        (["no-such-program"], "'no-such-program'"),
+        ([os.path.join(place.root, "none")], "no such file"),
+        ([plain], plain),
+        ([place.root], place.root),
+        ([script, "-m", "1G", "-mem-path", "/x"], "-mem-path"),
+        ([script, "-m", "1G", "-device", "vfio-pci,host=1"], "vfio-pci"),
+        ([script, "-object", "memory-backend-memfd,id=x,size=1G"], "memory-backend-memfd"),
+    ]
+    for words, piece in table:
+        check_failed(place.ballast("run", "--target", "64M", "--", *words), REFUSED, piece)
+    check(not os.path.exists(place.base), "a refused domain made the folder")
+
+
+def test_no_base(place):
+    env = {k: v for k, v in place.env.items() if k != "BALLAST_RUNTIME_DIR"}
+    check_failed(place.ballast("ls", env=dict(env, BALLAST_RUNTIME_DIR="relative")), 1, "absolute")
+    long = dict(env, BALLAST_RUNTIME_DIR=os.path.join(place.root, "x" * 100))
+    check_failed(place.ballast("stat", "vm1", env=long), 1, "vm1")
+
+
+def test_nothing_runs(place):
+    result = place.ballast("ls")
+    check(result.returncode == 0 and result.stdout.startswith("NAME"), result)
+    check(result.stdout.count("\n") == 1, result)
+    check(json.loads(place.ballast("ls", "--json").stdout) == [])
+    check_failed(place.ballast("stat", "vm1"), 1, "'vm1'", "none")
+    check_failed(place.ballast("destroy", "vm1"), 1, "'vm1'", "none")
+
+
+def test_ls_and_stat(place):
+    one = place.domain("one")
+    place.domain("another-name")
+    listed = json.loads(place.ballast("ls", "--json").stdout)
+    check([d["name"] for d in listed] == ["another-name", "one"], listed)
+    for domain in listed:
+        check(set(domain) == KEYS, set(domain) ^ KEYS)
+    check(listed[1]["pid"] == one.pid)
+    state = json.loads(place.ballast("stat", "--json", "one").stdout)
+    check(state == listed[1], state)
+
+    table = place.ballast("ls")
+    lines = table.stdout.splitlines()
+    check(table.returncode == 0 and len(lines) == 3, table)
+    check(lines[1].split() == ["another-name", str(listed[0]["pid"]), "running", "1024.0", "256.0",
+                               "64.0", "192.0", "960.0", "25%", "no"], lines)
+    check(len({line.index(w) for line, w in zip(lines, ("STATE", "running", "running"))}) == 1)
+
+    text = place.ballast("stat", "one")
+    check(text.returncode == 0 and text.stderr == "", text)
+    for piece in (f"one: running, pid {one.pid}", "1 GiB", "256 MiB (25.0% of max)",
+                  "64 MiB (25.0% of total)", "192 MiB (75.0% of total)",
+                  "960 MiB (93.8% of max)", "no: entries exceed the cache by 768 MiB", "77",
+                  "50.0 us", "2000.0 us", "32 superpages, 5 pages", "3 superpages, 2 pages"):
+        check(piece in text.stdout, piece, "is not in", text.stdout)
+    check_failed(place.ballast("stat", "three"), 1, "'three'", "another-name, one")
+
+
+def test_modes(place):
+    place.domain("vm1")
+    for path, mode in (("", 0o700), ("control.sock", 0o600), ("lock", 0o600)):
+        found = stat.S_IMODE(os.lstat(os.path.join(place.folder("vm1"), path)).st_mode)
+        check(found == mode, path, oct(found))
+    found = stat.S_IMODE(os.lstat(place.base).st_mode)
+    check(found == (0o755 if os.geteuid() == 0 else 0o700), oct(found))
+
+
+def test_full_output(place):
+    if not os.path.exists("/dev/full"):
+        raise Skip("there is no /dev/full")
+    place.domain("vm1")
+    for words in (["ls"], ["ls", "--json"], ["stat", "vm1"]):
+        with open("/dev/full", "w", encoding="utf-8") as full:
+            result = subprocess.run([BALLAST, *words], env=place.env, stdout=full,
+                                    stderr=subprocess.PIPE, text=True, timeout=LIMIT_S, check=False)
+        check(result.returncode == 1 and "written" in result.stderr, result)
+
+
+def test_domains_that_do_not_answer(place):
+    place.domain("good")
+    place.domain("starting", "starting")
+    place.domain("deaf", "deaf")
+    place.domain("strange", "strange")
+    listed = {d["name"]: d for d in json.loads(place.ballast("ls", "--json").stdout)}
+    check(set(listed["good"]) == KEYS, listed["good"])
+    for name, piece in (("starting", "listen"), ("deaf", "answer"), ("strange", "'pid'")):
+        check(set(listed[name]) == {"name", "error"} and piece in listed[name]["error"], listed)
+        check_failed(place.ballast("stat", name), 1, f"'{name}'", piece)
+    result = place.ballast("ls")
+    check(result.returncode == 0 and result.stdout.count("\n") == 5, result)
+
+
+def test_destroy(place):
+    domain = place.domain("vm1")
+    result = place.ballast("destroy", "vm1")
+    check(result.returncode == 0 and result.stdout == "vm1: destroyed\n", result)
+    check(domain.wait(LIMIT_S) == DESTROYED, domain.returncode)
+    check(os.listdir(place.base) == [], os.listdir(place.base))
+    check_failed(place.ballast("destroy", "vm1"), 1, "'vm1'")
+
+
+def test_destroy_by_force(place):
+    for mode, piece in (("stubborn", "did not end"), ("deaf", "killed"), ("starting", "killed"),
+                        ("refusing", "no, thank you")):
+        domain = place.domain(mode, mode)
+        result = place.ballast("destroy", "--timeout", "0.3", mode)
+        check(result.returncode == 0, result)
+        check(piece in result.stdout and f"killed (process {domain.pid})" in result.stdout, result)
+        check(domain.wait(LIMIT_S) == -signal.SIGKILL, domain.returncode)
+        check(not os.path.exists(place.folder(mode)))
+
+
+def test_destroy_a_stopped_one(place):
+    domain = place.domain("vm1")
+    os.kill(domain.pid, signal.SIGSTOP)
+    result = place.ballast("destroy", "--timeout=0.3", "vm1")
+    check(result.returncode == 0 and "killed" in result.stdout, result)
+    check(domain.wait(LIMIT_S) == -signal.SIGKILL)
+
+
+def test_destroy_kills_nobody_else(place):
+    """A lock whose number belongs to a process without the lock."""
+    bystander = place.start("sleep", "1000")
+    os.makedirs(place.folder("vm1"), 0o700)
+    os.chmod(place.base, 0o755)
+    with open(os.path.join(place.folder("vm1"), "lock"), "w", encoding="utf-8") as lock:
+        lock.write(f"{bystander.pid}\n")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        check_failed(place.ballast("destroy", "--timeout", "0", "vm1"), 1, "not found")
+    check(bystander.poll() is None, "the bystander was killed")
+
+
+def test_leftovers(place):
+    for command in (["ls"], ["stat", "vm1"], ["destroy", "vm1"]):
+        domain = place.domain("vm1")
+        domain.kill()
+        domain.wait()
+        check(sorted(os.listdir(place.folder("vm1"))) == ["control.sock", "lock"])
+        result = place.ballast(*command)
+        check(not os.path.exists(place.folder("vm1")), command, result)
+        if command[0] == "destroy":
+            check(result.returncode == 0 and "dead already" in result.stdout, result)
+    # A folder without anything, and a new domain in place of a dead one.
+    os.mkdir(place.folder("vm2"), 0o700)
+    check(json.loads(place.ballast("ls", "--json").stdout) == [])
+    check(not os.path.exists(place.folder("vm2")))
+    place.domain("vm3").kill()
+    place.processes[-1].wait()
+    place.domain("vm3")
+
+
+def test_foreign_files_stay(place):
+    os.makedirs(place.folder("vm1"), 0o700)
+    os.chmod(place.base, 0o755)
+    precious = os.path.join(place.folder("vm1"), "precious")
+    with open(precious, "w", encoding="utf-8"):
+        pass
+    target = place.file("target", "do not touch")
+    os.symlink(target, os.path.join(place.folder("vm1"), "control.sock"))
+    place.ballast("ls")
+    check_failed(place.ballast("destroy", "vm1"), 1, "leftovers")
+    check(os.path.exists(precious) and os.path.exists(target))
+    # A link in the lock's or the folder's place is not followed.
+    os.makedirs(place.folder("vm2"), 0o700)
+    os.symlink(target, os.path.join(place.folder("vm2"), "lock"))
+    os.symlink(place.root, place.folder("vm3"))
+    place.ballast("ls")
+    for name in ("vm2", "vm3"):
+        script = place.file("script", "#!/bin/sh\nexit 0\n")
+        result = place.ballast("run", "--target", "64M", "--name", name, script)
+        if "userfaultfd" in result.stderr or "kernel" in result.stderr:
+            raise Skip(result.stderr.strip())
+        check_failed(result, REFUSED, name)
+    check(open(target, encoding="utf-8").read() == "do not touch")
+
+
+def run_fake(place, script, *words, name="vm1", env=None, **more):
+    """`ballast run` with a shell script in QEMU's place."""
+    path = place.file("fake-qemu", "#!/bin/sh\n" + script)
+    process = place.start(BALLAST, "run", "--name", name, "--target", "64M", "--", path, *words,
+                          env=env, **more)
+    return path, process
+
+
+def finish(process):
+    output, errors = process.communicate(timeout=LIMIT_S)
+    if process.returncode == REFUSED and ("userfaultfd" in errors or "kernel" in errors):
+        raise Skip(errors.strip())
+    return output, errors
+
+
+SHOW = 'printf "%s\\n" "$LD_PRELOAD" "$BALLAST_AGENT" "$$" "$0" "$@"\n'
+
+
+def test_run_hands_over(place):
+    path, process = run_fake(place, SHOW, "-m", "1G", "two  words", "")
+    output, errors = finish(process)
+    lines = output.split("\n")
+    check(errors == "" and process.returncode == 0, process.returncode, errors)
+    check(lines[0] == AGENT, lines)
+    config = json.loads(lines[1])
+    lock_fd = config.pop("lock_fd")
+    check(config == {
+        "name": "vm1",
+        "directory": place.folder("vm1"),
+        "target_bytes": 64 << 20,
+        "max_bytes": 1 << 30,
+        "program": os.path.realpath(path),
+    }, config)
+    check(isinstance(lock_fd, int) and lock_fd > 2, lock_fd)
+    check(lines[2] == str(process.pid), "not the same process", lines)
+    check(lines[3:] == [path, "-m", "1G", "two  words", "", ""], lines)
+
+
+def test_run_keeps_the_preload(place):
+    libc = "libc.so.6"
+    _, process = run_fake(place, SHOW, env=dict(place.env, LD_PRELOAD=libc))
+    lines = finish(process)[0].split("\n")
+    check(lines[0] == AGENT + ":" + libc, lines)
+    check(json.loads(lines[1])["preload"] == libc, lines)
+
+
+def test_run_chooses_the_name(place):
+    script = place.file("fake-qemu", "#!/bin/sh\n" + SHOW)
+    for words, name in ((["-name", "guest=inner,debug-threads=on"], "inner"), ([], None)):
+        process = place.start(BALLAST, "run", "--target", "64M", script, *words)
+        config = json.loads(finish(process)[0].split("\n")[1])
+        check(config["name"] == (name or f"vm-{process.pid}"), config)
+
+
+def test_run_holds_the_lock(place):
+    _, process = run_fake(place, "echo ready\nread line\nexit 7\n")
+    line = process.stdout.readline()
+    if line == "":
+        finish(process)
+    check(line == "ready\n", line)
+    with open(os.path.join(place.folder("vm1"), "lock"), encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            raise AssertionError("the lock is free")
+        except BlockingIOError:
+            pass
+        check(lock.read() == f"{process.pid}\n")
+    # The same name again: refused, and the first is not disturbed.
+    _, second = run_fake(place, "echo never\n")
+    output, errors = second.communicate(timeout=LIMIT_S)
+    check(second.returncode == REFUSED and output == "", second.returncode, output)
+    check("'vm1' is taken" in errors and errors.count("\n") == 1, errors)
+    check(os.path.exists(os.path.join(place.folder("vm1"), "lock")))
+    process.stdin.write("go on\n")
+    process.stdin.flush()
+    process.communicate(timeout=LIMIT_S)
+    check(process.returncode == 7, process.returncode)
+    place.ballast("ls")
+    check(not os.path.exists(place.folder("vm1")))
+
+
+def test_one_of_many_gets_the_name(place):
+    script = place.file("fake-qemu", "#!/bin/sh\necho ready\nread line\n")
+    for _ in range(5):
+        processes = [place.start(BALLAST, "run", "--name", "vm1", "--target", "64M", script)
+                     for _ in range(4)]
+        first = [p.stdout.readline() for p in processes]
+        winners = [p for p, line in zip(processes, first) if line == "ready\n"]
+        for process in processes:
+            if process not in winners:
+                _, errors = finish(process)
+                check(process.returncode == REFUSED and "taken" in errors, errors)
+        check(len(winners) == 1, first)
+        winners[0].communicate("\n", timeout=LIMIT_S)
+
+
+def test_run_passes_status_and_signals(place):
+    for status in (0, 1, 77, 255):
+        _, process = run_fake(place, f"exit {status}\n")
+        finish(process)
+        check(process.returncode == status, process.returncode)
+    _, process = run_fake(place, "trap 'exit 33' TERM\necho ready\nwhile :; do read x; done\n")
+    check(process.stdout.readline() == "ready\n" or finish(process))
+    process.terminate()
+    process.communicate(timeout=LIMIT_S)
+    check(process.returncode == 33, process.returncode)
+    _, process = run_fake(place, "echo ready\nread x\n")
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=LIMIT_S)
+    check(process.returncode == -signal.SIGINT, process.returncode)
+
+
+def test_run_leaves_nothing_when_exec_fails(place):
+    script = place.file("bad", "#!/no/such/interpreter\n")
+    result = place.ballast("run", "--target", "64M", "--name", "vm1", script)
+    if "userfaultfd" in result.stderr or "kernel" in result.stderr:
+        raise Skip(result.stderr.strip())
+    check_failed(result, REFUSED, script)
+    check(os.listdir(place.base) == [], os.listdir(place.base))
+
+
+def test_programs_without_a_dynamic_linker(place):
+    cc = shutil.which("cc")
+    if cc is None:
+        raise Skip("there is no compiler")
+    source = place.file("x.c", "int main(void) { return 0; }\n")
+    static = os.path.join(place.root, "static")
+    dynamic = os.path.join(place.root, "dynamic")
+    made = subprocess.run([cc, "-static", "-o", static, source], capture_output=True, check=False)
+    if made.returncode != 0:
+        raise Skip("nothing can be linked statically here")
+    subprocess.run([cc, "-o", dynamic, source], check=True)
+    check_failed(place.ballast("run", "--target", "64M", static), REFUSED, "statically linked")
+    if os.geteuid() == 0:
+        os.chown(dynamic, 1, 1)
+        os.chmod(dynamic, 0o4755)
+        check_failed(place.ballast("run", "--target", "64M", dynamic), REFUSED, "setuid")
+
+
+def test_the_agent_must_be_there(place):
+    script = place.file("fake-qemu", "#!/bin/sh\n" + SHOW)
+    env = dict(place.env, BALLAST_AGENT_SO=os.path.join(place.root, "none.so"))
+    result = place.ballast("run", "--target", "64M", script, env=env)
+    if "userfaultfd" in result.stderr or "this kernel" in result.stderr:
+        raise Skip(result.stderr.strip())
+    check_failed(result, REFUSED, "none.so")
+    spaced = os.path.join(place.root, "a b.so")
+    shutil.copy(AGENT, spaced)
+    env["BALLAST_AGENT_SO"] = spaced
+    check_failed(place.ballast("run", "--target", "64M", script, env=env), REFUSED, "space")
+
+
+def test_base_must_be_ours(place):
+    os.mkdir(place.base)
+    os.chmod(place.base, 0o777)
+    script = place.file("fake-qemu", "#!/bin/sh\nexit 0\n")
+    result = place.ballast("run", "--target", "64M", script)
+    if "userfaultfd" in result.stderr or "this kernel" in result.stderr:
+        raise Skip(result.stderr.strip())
+    check_failed(result, REFUSED, place.base)
+    check(os.listdir(place.base) == [])
+
+
+def test_any_client_can_speak(place):
+    """What docs/protocol.md promises to socat."""
+    place.domain("vm1")
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(os.path.join(place.folder("vm1"), "control.sock"))
+    client.sendall(b'{"execute": "query-commands", "id": 5}\n{"execute": "none"}\n')
+    client.shutdown(socket.SHUT_WR)
+    received = b""
+    while True:
+        ready, _, _ = select.select([client], [], [], LIMIT_S)
+        check(ready, "no answer")
+        piece = client.recv(65536)
+        if not piece:
+            break
+        received += piece
+    greeting, commands, error = (json.loads(line) for line in received.splitlines())
+    check(greeting["BALLAST"]["version"] == {"major": 1, "minor": 0}, greeting)
+    check(greeting["BALLAST"]["name"] == "vm1", greeting)
+    check(commands["id"] == 5, commands)
+    check({"name": "query-domain"} in commands["return"]["commands"], commands)
+    check(error["error"]["class"] == "CommandNotFound", error)
+
+
+def main():
+    tests = [(n, f) for n, f in sorted(globals().items()) if n.startswith("test_")]
+    failed, skipped = [], []
+    for name, function in tests:
+        try:
+            with Place() as place:
+                function(place)
+            print("ok      ", name)
+        except Skip as why:
+            skipped.append(name)
+            print("skipped ", name, "-", why)
+        except Exception:  # pylint: disable=broad-except
+            failed.append(name)
+            print("FAILED  ", name)
+            traceback.print_exc(file=sys.stdout)
+        sys.stdout.flush()
+    print(f"{len(tests)} tests, {len(failed)} failed, {len(skipped)} skipped")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

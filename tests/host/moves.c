@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: MIT */
+/* The engine's operations on real memory, where they succeed: what moves,
+ * whether it stays in one piece, what it holds, and where the kernel has it. */
+#include "fixture.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define OPS (&linux_host_ops)
+
+#define RAM_PAGES   (4 * SUPERPAGE_PAGES)
+#define CACHE_PAGES (8 * SUPERPAGE_PAGES)
+
+static void allocate_and_release(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    fixture_open(&f, RAM_PAGES, CACHE_PAGES);
+    assert_resident(&f, 0, 0);
+    /* More than one superpage, and a piece. */
+    must_allocate(&f, cfn(0), 3 * SUPERPAGE_PAGES);
+    assert_resident(&f, 0, 3 * SUPERPAGE_PAGES);
+    must_allocate(&f, cfn(3 * SUPERPAGE_PAGES), 7);
+    assert_resident(&f, 0, 3 * SUPERPAGE_PAGES + 7);
+    assert_int_equal(OPS->compare(&f.host, cfn(0), 3 * SUPERPAGE_PAGES + 7),
+                     3 * SUPERPAGE_PAGES + 7);
+    /* In the middle, and all of it. */
+    assert_int_equal(OPS->release(&f.host, cfn(100), 50), 0);
+    assert_resident(&f, 0, 3 * SUPERPAGE_PAGES + 7 - 50);
+    assert_int_equal(OPS->release(&f.host, cfn(0), 100), 0);
+    assert_int_equal(OPS->release(&f.host, cfn(150), 3 * SUPERPAGE_PAGES + 7 - 150), 0);
+    assert_resident(&f, 0, 0);
+    fixture_close(&f);
+}
+
+static void fill(const struct fixture *f, gfn_t at, pages_t pages)
+{
+    for (pages_t i = 0; i < pages; i++) {
+        page_fill(ram_page(f, gfn_add(at, i)), at.n + i + 1);
+    }
+}
+
+static void check_ram(const struct fixture *f, gfn_t at, pages_t pages, uint64_t seed)
+{
+    for (pages_t i = 0; i < pages; i++) {
+        assert_true(page_holds(ram_page(f, gfn_add(at, i)), seed + i));
+    }
+}
+
+static void check_cache(const struct fixture *f, cfn_t at, pages_t pages, uint64_t seed)
+{
+    for (pages_t i = 0; i < pages; i++) {
+        assert_true(page_holds(cache_page(f, cfn_add(at, i)), seed + i));
+    }
+}
+
+static void contents_go_along(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    fixture_open(&f, RAM_PAGES, CACHE_PAGES);
+    must_allocate(&f, cfn(0), SUPERPAGE_PAGES);
+    must_place(&f, cfn(0), gfn(SUPERPAGE_PAGES), SUPERPAGE_PAGES);
+    assert_resident(&f, SUPERPAGE_PAGES, 0);
+    for (pages_t i = 0; i < SUPERPAGE_PAGES; i++) {
+        assert_true(page_is_zero(ram_page(&f, gfn(SUPERPAGE_PAGES + i))));
+    }
+    fill(&f, gfn(SUPERPAGE_PAGES), SUPERPAGE_PAGES);
+    must_take(&f, gfn(SUPERPAGE_PAGES), cfn(2 * SUPERPAGE_PAGES), SUPERPAGE_PAGES);
+    assert_resident(&f, 0, SUPERPAGE_PAGES);
+    check_cache(&f, cfn(2 * SUPERPAGE_PAGES), SUPERPAGE_PAGES, SUPERPAGE_PAGES + 1);
+    /* Runs of every small length, to other places in another order. */
+    pages_t done = 0;
+    for (pages_t run = 1; done + run <= SUPERPAGE_PAGES; run++) {
+        gfn_t to = gfn(SUPERPAGE_PAGES - done - run);
+        must_place(&f, cfn(2 * SUPERPAGE_PAGES + done), to, run);
+        check_ram(&f, to, run, SUPERPAGE_PAGES + 1 + done);
+        done += run;
+        assert_resident(&f, done, SUPERPAGE_PAGES - done);
+    }
+    fixture_close(&f);
+}
+
+/* A cache of two superpages that are huge, or a visible skip. */
+static void open_huge(struct fixture *f)
+{
+    fixture_open(f, RAM_PAGES, CACHE_PAGES);
+    must_allocate(f, cfn(0), 2 * SUPERPAGE_PAGES);
+    if (cache_huge(f) != 2) {
+        fixture_close(f);
+        skip_because("this host gives no huge pages (transparent_hugepage/enabled, or no free "
+                     "2 MiB pieces)");
+    }
+}
+
+static void a_superpage_stays_whole(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    open_huge(&f);
+    for (int round = 0; round < 3; round++) {
+        must_place(&f, cfn(0), gfn(2 * SUPERPAGE_PAGES), SUPERPAGE_PAGES);
+        assert_int_equal(ram_huge(&f), 1);
+        assert_int_equal(cache_huge(&f), 1);
+        assert_resident(&f, SUPERPAGE_PAGES, SUPERPAGE_PAGES);
+        fill(&f, gfn(2 * SUPERPAGE_PAGES), SUPERPAGE_PAGES);
+        must_take(&f, gfn(2 * SUPERPAGE_PAGES), cfn(4 * SUPERPAGE_PAGES), SUPERPAGE_PAGES);
+        assert_int_equal(ram_huge(&f), 0);
+        assert_int_equal(cache_huge(&f), 2);
+        assert_resident(&f, 0, 2 * SUPERPAGE_PAGES);
+        check_cache(&f, cfn(4 * SUPERPAGE_PAGES), SUPERPAGE_PAGES, 2 * SUPERPAGE_PAGES + 1);
+        /* Back to where it began: those places have no page table either. */
+        must_place(&f, cfn(4 * SUPERPAGE_PAGES), gfn(0), SUPERPAGE_PAGES);
+        must_take(&f, gfn(0), cfn(0), SUPERPAGE_PAGES);
+        assert_int_equal(cache_huge(&f), 2);
+    }
+    fixture_close(&f);
+}
+
+/* One page of a superpage goes: the rest stays, in small pages, as it was. */
+static void a_single_splits(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    open_huge(&f);
+    must_place(&f, cfn(0), gfn(0), SUPERPAGE_PAGES);
+    fill(&f, gfn(0), SUPERPAGE_PAGES);
+    must_take(&f, gfn(5), cfn(3 * SUPERPAGE_PAGES + 77), 1);
+    assert_int_equal(ram_huge(&f), 0);
+    assert_int_equal(cache_huge(&f), 1);
+    assert_resident(&f, SUPERPAGE_PAGES - 1, SUPERPAGE_PAGES + 1);
+    check_cache(&f, cfn(3 * SUPERPAGE_PAGES + 77), 1, 6);
+    check_ram(&f, gfn(0), 5, 1);
+    check_ram(&f, gfn(6), SUPERPAGE_PAGES - 6, 7);
+    fixture_close(&f);
+}
+
+/* Leaves a page table in an empty superpage of guest RAM, or of the cache. */
+static void leave_tables(struct fixture *f, gfn_t guest, cfn_t cache, cfn_t page)
+{
+    must_place(f, page, guest, 1);
+    must_take(f, guest, cache, 1);
+    must_place(f, cache, guest, 1);
+    must_take(f, guest, page, 1);
+}
+
+static void flattening(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    open_huge(&f);
+    const gfn_t guest = gfn(SUPERPAGE_PAGES);
+    const cfn_t cache = cfn(4 * SUPERPAGE_PAGES), page = cfn(6 * SUPERPAGE_PAGES);
+    must_allocate(&f, page, 1);
+    leave_tables(&f, guest, cache, page);
+    assert_resident(&f, 0, 2 * SUPERPAGE_PAGES + 1);
+    if (!f.host.frees_page_tables) {
+        assert_int_equal(OPS->flatten_guest(&f.host, guest), -EOPNOTSUPP);
+        assert_int_equal(OPS->flatten_cache(&f.host, cache), -EOPNOTSUPP);
+        fixture_close(&f);
+        skip_because("this kernel does not free empty page tables (Linux 6.14 does)");
+    }
+    /* Without it the superpage arrives in pieces: this is what it is for. */
+    must_place(&f, cfn(0), guest, SUPERPAGE_PAGES);
+    assert_int_equal(ram_huge(&f), 0);
+    assert_int_equal(cache_huge(&f), 1);
+    assert_int_equal(OPS->release(&f.host, page, 1), 0);
+    must_take(&f, guest, cfn(0), SUPERPAGE_PAGES);
+    assert_resident(&f, 0, 2 * SUPERPAGE_PAGES);
+
+    /* With it, in one; and back into the cache likewise. */
+    assert_int_equal(OPS->flatten_guest(&f.host, guest), 0);
+    assert_resident(&f, 0, 2 * SUPERPAGE_PAGES);
+    must_place(&f, cfn(SUPERPAGE_PAGES), guest, SUPERPAGE_PAGES);
+    assert_int_equal(ram_huge(&f), 1);
+    fill(&f, guest, SUPERPAGE_PAGES);
+    assert_int_equal(OPS->flatten_cache(&f.host, cache), 0);
+    must_take(&f, guest, cache, SUPERPAGE_PAGES);
+    assert_int_equal(cache_huge(&f), 1);
+    check_cache(&f, cache, SUPERPAGE_PAGES, SUPERPAGE_PAGES + 1);
+    assert_resident(&f, 0, 2 * SUPERPAGE_PAGES);
+    fixture_close(&f);
+}
+
+static void glance(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    fixture_open(&f, RAM_PAGES, CACHE_PAGES);
+    must_allocate(&f, cfn(0), SUPERPAGE_PAGES);
+    must_place(&f, cfn(0), gfn(0), SUPERPAGE_PAGES);
+    assert_int_equal(OPS->glance(&f.host, gfn(0), SUPERPAGE_PAGES, true), SUPERPAGE_PAGES);
+    assert_int_equal(OPS->glance(&f.host, gfn(0), SUPERPAGE_PAGES, false), 0);
+    /* The first cache line decides, wherever in it the bit is. */
+    for (unsigned bit = 0; bit < 512; bit++) {
+        ((char *)ram_page(&f, gfn(9)))[bit / 8] = (char)(1 << bit % 8);
+        assert_int_equal(OPS->glance(&f.host, gfn(0), 20, true), 9);
+        assert_int_equal(OPS->glance(&f.host, gfn(9), 20, false), 1);
+        assert_int_equal(OPS->glance(&f.host, gfn(9), 1, false), 1);
+        ((char *)ram_page(&f, gfn(9)))[bit / 8] = 0;
+    }
+    /* What comes later in the page it may miss: compare does not. */
+    ((char *)ram_page(&f, gfn(9)))[PAGE_BYTES - 1] = 1;
+    must_take(&f, gfn(0), cfn(0), SUPERPAGE_PAGES);
+    assert_int_equal(OPS->compare(&f.host, cfn(0), SUPERPAGE_PAGES), 9);
+    fixture_close(&f);
+}
+
+static void compare(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    fixture_open(&f, RAM_PAGES, CACHE_PAGES);
+    must_allocate(&f, cfn(0), 4);
+    unsigned char *page = cache_page(&f, cfn(2));
+    for (size_t i = 0; i < PAGE_BYTES; i++) {
+        page[i] = 0x80;
+        assert_int_equal(OPS->compare(&f.host, cfn(0), 4), 2);
+        assert_int_equal(OPS->compare(&f.host, cfn(2), 1), 0);
+        page[i] = 0;
+    }
+    assert_int_equal(OPS->compare(&f.host, cfn(0), 4), 4);
+    fixture_close(&f);
+}
+
+static void scrub_and_clear(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    fixture_open(&f, RAM_PAGES, CACHE_PAGES);
+    must_allocate(&f, cfn(0), 8);
+    must_place(&f, cfn(0), gfn(0), 8);
+    fill(&f, gfn(0), 8);
+    OPS->clear_guest(&f.host, gfn(3));
+    check_ram(&f, gfn(0), 3, 1);
+    assert_true(page_is_zero(ram_page(&f, gfn(3))));
+    check_ram(&f, gfn(4), 4, 5);
+    must_take(&f, gfn(0), cfn(0), 8);
+    OPS->scrub(&f.host, cfn(4), 3);
+    assert_int_equal(OPS->compare(&f.host, cfn(3), 4), 4);
+    check_cache(&f, cfn(0), 3, 1);
+    check_cache(&f, cfn(7), 1, 8);
+    assert_resident(&f, 0, 8);
+    fixture_close(&f);
+}
+
+static void find(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    gfn_t at = gfn(12345);
+    fixture_open(&f, RAM_PAGES, CACHE_PAGES);
+    assert_true(linux_host_find(&f.host, f.ram, &at));
+    assert_int_equal(at.n, 0);
+    assert_true(linux_host_find(&f.host, haddr_add(f.ram, 3 * PAGE_BYTES + 4095), &at));
+    assert_int_equal(at.n, 3);
+    assert_true(linux_host_find(&f.host, haddr_add(f.ram, pages_to_bytes(RAM_PAGES) - 1), &at));
+    assert_int_equal(at.n, RAM_PAGES - 1);
+    at = gfn(12345);
+    assert_false(linux_host_find(&f.host, haddr_add(f.ram, pages_to_bytes(RAM_PAGES)), &at));
+    assert_false(linux_host_find(&f.host, (haddr_t){f.ram.a - 1}, &at));
+    assert_false(linux_host_find(&f.host, f.host.cache, &at));
+    assert_int_equal(at.n, 12345);
+    fixture_close(&f);
+}
+
+/* After close guest RAM is what it was before: a touch brings a page. */
+static void closing(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    fixture_open(&f, RAM_PAGES, CACHE_PAGES);
+    must_allocate(&f, cfn(0), SUPERPAGE_PAGES);
+    must_place(&f, cfn(0), gfn(0), 1);
+    fill(&f, gfn(0), 1);
+    linux_host_close(&f.host);
+    check_ram(&f, gfn(0), 1, 1);
+    fill(&f, gfn(SUPERPAGE_PAGES), 3);
+    check_ram(&f, gfn(SUPERPAGE_PAGES), 3, SUPERPAGE_PAGES + 1);
+    fixture_unmap(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(allocate_and_release),
+        cmocka_unit_test(contents_go_along),
+        cmocka_unit_test(a_superpage_stays_whole),
+        cmocka_unit_test(a_single_splits),
+        cmocka_unit_test(flattening),
+        cmocka_unit_test(glance),
+        cmocka_unit_test(compare),
+        cmocka_unit_test(scrub_and_clear),
+        cmocka_unit_test(find),
+        cmocka_unit_test(closing),
+    };
+    return fixture_available() ? cmocka_run_group_tests_name("host_moves", tests, NULL, NULL) : 77;
+}
