@@ -238,7 +238,7 @@ static void calls(void **state)
         -EREMOTEIO);
     json_decref(arguments);
     assert_int_equal(ctl_client_call(client, "query-commands", NULL, LIMIT_MS, &result, &error), 0);
-    assert_int_equal(json_array_size(json_object_get(result, "commands")), 5);
+    assert_int_equal(json_array_size(json_object_get(result, "commands")), 7);
     json_decref(result);
     /* Nothing of this hurt the connection, and a refused command has no after. */
     assert_int_equal(call(client, "ping", &error), 0);
