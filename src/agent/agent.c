@@ -183,6 +183,12 @@ static void refuse_unservable(haddr_t at, uint64_t bytes, const struct qemu_bloc
     }
 }
 
+/* The guest's balloon driver, once it is up, finds what is asked of it. */
+static void on_ready(void)
+{
+    qemu_ask_balloon(config.target_bytes);
+}
+
 void agent_see_block(haddr_t at, uint64_t bytes)
 {
     struct qemu_block block;
@@ -205,6 +211,13 @@ void agent_see_block(haddr_t at, uint64_t bytes)
              "a device of this guest pins all of its RAM (VFIO, SEV or RDMA), which PoD must be "
              "able to move; leave that device out");
     }
+    static const struct qemu_hooks hooks = {.ready = on_ready, .reset = guest_reset};
+    const struct guest_options options = {
+        .pause = config.pause,
+        .reserve = config.reserve,
+        .on_event = control_notify,
+    };
+    qemu_set_hooks(&hooks);
     ram_at = at;
     owner_pid = getpid();
     runtime_lock_write_pid(config.lock_fd);
@@ -213,7 +226,7 @@ void agent_see_block(haddr_t at, uint64_t bytes)
         stop(BALLAST_EXIT_REFUSED, "could not listen in %s: %s", config.directory, strerror(-err));
     }
     struct guest_problem problem;
-    err = guest_build(at, bytes, config.target_bytes, &problem);
+    err = guest_build(at, bytes, config.target_bytes, &options, &problem);
     if (err != 0) {
         refuse_build(&problem, err);
     }

@@ -340,6 +340,11 @@ int domain_reserve_step(struct domain *domain, bool *more)
     return err != 0 ? err : reclaim_reserve_step(domain, more);
 }
 
+bool domain_wants_upkeep(const struct domain *domain)
+{
+    return reservation_has_surplus(domain) || reclaim_wants_superpages(domain);
+}
+
 void domain_begin_dying(struct domain *domain)
 {
     domain->state = DOMAIN_DYING;

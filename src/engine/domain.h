@@ -186,6 +186,10 @@ static inline bool domain_covered(const struct domain *domain)
     return domain->cache.pages + domain->p2m.given_pages >= p2m_pod_pages(&domain->p2m);
 }
 
+/* Whether domain_settle_step or domain_reserve_step has something to do, as far
+ * as can be told at a glance. */
+bool domain_wants_upkeep(const struct domain *domain);
+
 /* Why the domain takes no requests: 0 if it does, -ESHUTDOWN, -EIO, or -EINVAL
  * while it is being built. */
 int domain_refuses(const struct domain *domain);

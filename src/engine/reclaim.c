@@ -100,8 +100,7 @@ static int reclaim_singles(struct domain *domain, p2m_index_t index, pages_t *go
     return err;
 }
 
-/* Whether the cache has fewer superpages than are good to have. */
-static bool wants_superpages(const struct domain *domain)
+bool reclaim_wants_superpages(const struct domain *domain)
 {
     pages_t low = max_u64(EAGER_LOW_MIN, domain->target_pages / SUPERPAGE_PAGES / EAGER_LOW_SHARE);
     return cache_superpages(&domain->cache) < low && !domain_covered(domain);
@@ -129,7 +128,7 @@ static int look_eagerly(struct domain *domain)
 
 int reclaim_eager(struct domain *domain)
 {
-    int took = wants_superpages(domain) ? look_eagerly(domain) : 0;
+    int took = reclaim_wants_superpages(domain) ? look_eagerly(domain) : 0;
     /* It was worth a try; the populate need not wait for the host. */
     return took < 0 && took != -EAGAIN ? took : 0;
 }
@@ -159,7 +158,7 @@ static int look_around(struct domain *domain)
 int reclaim_reserve_step(struct domain *domain, bool *more)
 {
     *more = false;
-    if (!wants_superpages(domain)) {
+    if (!reclaim_wants_superpages(domain)) {
         return 0;
     }
     int took = eager_is_due(&domain->p2m) ? look_eagerly(domain) : look_around(domain);

@@ -30,6 +30,10 @@ int reclaim_eager(struct domain *domain);
  */
 int reclaim_sweep(struct domain *domain);
 
+/* Whether the cache has fewer superpages than are good to have, and the domain
+ * is not covered. */
+bool reclaim_wants_superpages(const struct domain *domain);
+
 /*
  * Fills the cache's reserve of superpages, which populates would otherwise have
  * to look for: looks at a few superpages as reclaim_eager does and, when there

@@ -70,6 +70,11 @@ static pages_t surplus(const struct domain *domain)
     return min_u64(domain->total_pages - domain->target_pages, assets - liabilities);
 }
 
+bool reservation_has_surplus(const struct domain *domain)
+{
+    return surplus(domain) != 0;
+}
+
 int reservation_settle(struct domain *domain, pages_t step_pages)
 {
     int err = 0;

@@ -29,4 +29,7 @@ int reservation_collect(struct domain *domain, pages_t enough);
  */
 int reservation_settle(struct domain *domain, pages_t step_pages);
 
+/* Whether reservation_settle has something to give. */
+bool reservation_has_surplus(const struct domain *domain);
+
 #endif
