@@ -14,7 +14,7 @@
 
 #include "ctl/runtime_dir.h"
 
-static void print_error(const char *format, va_list arguments)
+__attribute__((format(printf, 1, 0))) static void print_error(const char *format, va_list arguments)
 {
     fputs("ballast: ", stderr);
     vfprintf(stderr, format, arguments);

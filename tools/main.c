@@ -10,7 +10,8 @@
 
 #include "cli.h"
 
-static const struct cli_command *const commands[] = {&cmd_run, &cmd_ls, &cmd_stat, &cmd_destroy, &cmd_record, &cmd_plot};
+static const struct cli_command *const commands[] = {&cmd_run,     &cmd_ls,     &cmd_stat,
+                                                     &cmd_destroy, &cmd_record, &cmd_plot};
 
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
 

@@ -24,12 +24,68 @@ static haddr_t cache_address(const struct linux_host *host, cfn_t at)
     return haddr_add(host->cache, pages_to_bytes(at.n));
 }
 
+static haddr_t superpage_of(haddr_t at)
+{
+    return (haddr_t){at.a / SUPERPAGE_BYTES * SUPERPAGE_BYTES};
+}
+
+/*
+ * Makes sure that moving less than a superpage from there makes the kernel break
+ * no huge page up. Asking the kernel costs as much as moving a page, so we
+ * remember where we last did: until pages arrive there, the answer stays.
+ */
+static int prepare(const struct linux_host *host, haddr_t from, pages_t pages, haddr_t known,
+                   int (*split)(const struct split *split, haddr_t superpage))
+{
+    haddr_t superpage = superpage_of(from);
+    bool breaks =
+        pages < SUPERPAGE_PAGES && superpage.a != known.a && split_is_huge(&host->split, superpage);
+    return breaks ? split(&host->split, superpage) : 0;
+}
+
+/* Pages went from one superpage to another. */
+static void remember(haddr_t from, haddr_t *broken_source, haddr_t to, haddr_t *broken_target)
+{
+    *broken_source = superpage_of(from);
+    if (broken_target->a == superpage_of(to).a) {
+        broken_target->a = 0;
+    }
+}
+
+/* A superpage moved, as far as it went. If it did not arrive in one piece the
+ * kernel may have broken it up, and what stayed behind with it. */
+static void settle(const struct linux_host *host, haddr_t to, haddr_t from, uint64_t moved, int err)
+{
+    if (split_is_huge(&host->split, to)) {
+        return;
+    }
+    split_refill(to, moved);
+    /* If a page is missing there, touching it would wait for ever. */
+    if (moved != 0 && (err == -EEXIST || err == -EBUSY || err == -EAGAIN)) {
+        split_refill(haddr_add(from, moved), SUPERPAGE_BYTES - moved);
+    }
+}
+
 static int linux_place(void *context, cfn_t from, gfn_t to, pages_t pages, pages_t *moved)
 {
     struct linux_host *host = context;
+    haddr_t source = cache_address(host, from), target = guest_address(host, to);
     uint64_t bytes = 0;
-    int err = uffd_move(host->uffd, guest_address(host, to), cache_address(host, from),
-                        pages_to_bytes(pages), true, &bytes);
+    int err = prepare(host, source, pages, host->broken_cached, split_hidden);
+    if (err == 0) {
+        err = uffd_move(host->uffd, target, source, pages_to_bytes(pages), true, &bytes);
+    }
+    if (pages == SUPERPAGE_PAGES) {
+        settle(host, target, source, bytes, err);
+    }
+    if (pages == SUPERPAGE_PAGES && bytes == 0 && err == -EEXIST) {
+        /* Mapped by single entries now, and still to be broken up. */
+        int broke = split_hidden(&host->split, source);
+        err = broke == -EIO || broke == -ESRCH ? broke : err;
+    }
+    if (bytes != 0) {
+        remember(source, &host->broken_cached, target, &host->broken_guest);
+    }
     *moved = bytes_to_pages(bytes);
     return err;
 }
@@ -37,9 +93,18 @@ static int linux_place(void *context, cfn_t from, gfn_t to, pages_t pages, pages
 static int linux_take(void *context, gfn_t from, cfn_t to, pages_t pages, pages_t *moved)
 {
     struct linux_host *host = context;
+    haddr_t source = guest_address(host, from), target = cache_address(host, to);
     uint64_t bytes = 0;
-    int err = uffd_move(host->uffd, cache_address(host, to), guest_address(host, from),
-                        pages_to_bytes(pages), false, &bytes);
+    int err = prepare(host, source, pages, host->broken_guest, split_guest);
+    if (err == 0) {
+        err = uffd_move(host->uffd, target, source, pages_to_bytes(pages), false, &bytes);
+    }
+    if (pages == SUPERPAGE_PAGES) {
+        settle(host, target, source, bytes, err);
+    }
+    if (bytes != 0) {
+        remember(source, &host->broken_guest, target, &host->broken_cached);
+    }
     *moved = bytes_to_pages(bytes);
     return err;
 }
@@ -163,6 +228,18 @@ static int fault_in(struct linux_host *host, haddr_t at, uint64_t bytes)
     return err;
 }
 
+/* Calls split_mark or split_unmark for what is not mapped by huge pages. */
+static void mark_pieces(const struct linux_host *host, haddr_t at, uint64_t bytes,
+                        void (*mark)(haddr_t at, uint64_t bytes))
+{
+    for (uint64_t piece; bytes != 0; bytes -= piece, at = haddr_add(at, piece)) {
+        piece = min_u64(bytes, SUPERPAGE_BYTES - at.a % SUPERPAGE_BYTES);
+        if (!split_is_huge(&host->split, at)) {
+            mark(at, piece);
+        }
+    }
+}
+
 /*
  * The cache is registered: touching a missing page there would wait for a
  * fault handler, that is, for us. So pages are faulted in aside, where running
@@ -185,13 +262,20 @@ static int map_aside(struct linux_host *host, uint64_t bytes, haddr_t *aside)
     return 0;
 }
 
-/* Moves pages from aside into the cache, all or none. */
+/* Moves pages from aside into the cache, all or none. Where they are not of
+ * 2 MiB they may still be of 64 KiB, say, and broken up by the move: hence the
+ * marks. */
 static int move_in(struct linux_host *host, cfn_t at, haddr_t aside, uint64_t bytes)
 {
+    haddr_t target = cache_address(host, at);
     uint64_t moved = 0;
-    int err = uffd_move(host->uffd, cache_address(host, at), aside, bytes, false, &moved);
-    if (err != 0 && moved != 0) {
-        sys_madvise(cache_address(host, at), moved, MADV_DONTNEED);
+    host->broken_cached.a = 0;
+    mark_pieces(host, aside, bytes, split_mark);
+    int err = uffd_move(host->uffd, target, aside, bytes, false, &moved);
+    if (err == 0) {
+        mark_pieces(host, target, bytes, split_unmark);
+    } else if (moved != 0) {
+        sys_madvise(target, moved, MADV_DONTNEED_LOCKED);
     }
     return err;
 }
@@ -238,17 +322,28 @@ void linux_host_unprepare(struct linux_host *host)
 static int linux_release(void *context, cfn_t at, pages_t pages)
 {
     struct linux_host *host = context;
-    return sys_madvise(cache_address(host, at), pages_to_bytes(pages), MADV_DONTNEED) == 0 ? 0
-                                                                                           : -EIO;
+    haddr_t begin = cache_address(host, at), end = haddr_add(begin, pages_to_bytes(pages));
+    /* What remains of a huge page at either end must remain. */
+    const haddr_t ends[] = {begin, end};
+    for (int i = 0; i < 2; i++) {
+        if (ends[i].a % SUPERPAGE_BYTES != 0 &&
+            split_is_huge(&host->split, superpage_of(ends[i]))) {
+            int err = split_hidden(&host->split, superpage_of(ends[i]));
+            if (err != 0) {
+                return err;
+            }
+        }
+    }
+    return sys_madvise(begin, pages_to_bytes(pages), MADV_DONTNEED_LOCKED) == 0 ? 0 : -EIO;
 }
 
-/* MADV_DONTNEED over 2 MiB without pages has nothing to drop but the table. */
+/* MADV_DONTNEED_LOCKED over 2 MiB without pages has nothing to drop but the table. */
 static int flatten(const struct linux_host *host, haddr_t at)
 {
     if (!host->frees_page_tables) {
         return -EOPNOTSUPP;
     }
-    return sys_madvise(at, SUPERPAGE_BYTES, MADV_DONTNEED) == 0 ? 0 : -EIO;
+    return sys_madvise(at, SUPERPAGE_BYTES, MADV_DONTNEED_LOCKED) == 0 ? 0 : -EIO;
 }
 
 static int linux_flatten_guest(void *context, gfn_t at)
@@ -317,24 +412,37 @@ static bool probe_frees_page_tables(void)
 
 int linux_host_open(struct linux_host *host, haddr_t ram, uint64_t ram_bytes, uint64_t cache_bytes)
 {
-    struct linux_host made = {.ram = ram, .ram_bytes = ram_bytes, .cache_bytes = cache_bytes};
+    struct linux_host made = {
+        .ram = ram,
+        .ram_bytes = ram_bytes,
+        .cache_bytes = cache_bytes + SPLIT_AREA_BYTES,
+    };
     made.frees_page_tables = probe_frees_page_tables();
     int err = uffd_open(&made.uffd);
     if (err != 0) {
         return err;
     }
-    err = map_aligned(cache_bytes, &made.cache);
+    err = map_aligned(made.cache_bytes, &made.cache);
     if (err != 0) {
         close(made.uffd);
         return err;
     }
-    advise(made.cache, cache_bytes);
+    err = split_open(&made.split, made.uffd, haddr_add(made.cache, cache_bytes));
+    if (err != 0) {
+        sys_munmap(made.cache, made.cache_bytes);
+        close(made.uffd);
+        return err;
+    }
+    advise(made.cache, made.cache_bytes);
     advise(ram, ram_bytes);
     /* A merged page cannot be moved, and merging would change the total. */
     sys_madvise(ram, ram_bytes, MADV_UNMERGEABLE);
-    err = uffd_register(made.uffd, made.cache, cache_bytes);
+    err = uffd_register(made.uffd, made.cache, made.cache_bytes);
     if (err == 0) {
         err = uffd_register(made.uffd, ram, ram_bytes);
+    }
+    if (err == 0) {
+        err = uffd_can_move(made.uffd, ram, made.split.spare);
     }
     if (err != 0) {
         linux_host_close(&made);
@@ -346,6 +454,7 @@ int linux_host_open(struct linux_host *host, haddr_t ram, uint64_t ram_bytes, ui
 
 void linux_host_close(struct linux_host *host)
 {
+    split_close(&host->split);
     close(host->uffd); /* unregisters both ranges */
     sys_munmap(host->cache, host->cache_bytes);
 }

@@ -20,11 +20,16 @@
 
 #include "engine/ops.h"
 #include "host/memory.h"
+#include "host/split.h"
 
 struct linux_host {
     int uffd;
     haddr_t ram, cache;
-    uint64_t ram_bytes, cache_bytes;
+    uint64_t ram_bytes, cache_bytes; /* cache_bytes: with the splitter's area at its end */
+    struct split split;
+    /* A superpage of the cache, and one of guest RAM, of which a page is known
+     * to be missing, so that it is no huge page; or nowhere. */
+    haddr_t broken_cached, broken_guest;
     bool frees_page_tables; /* MADV_DONTNEED frees empty page tables (6.14) */
     /* Pages faulted in aside for allocate to take, from the start on. */
     haddr_t aside;
@@ -42,8 +47,8 @@ extern const struct engine_ops linux_host_ops;
  * aligned and untouched, and a cache of cache_bytes (a multiple of 2 MiB).
  * From here on whoever touches guest RAM waits for a page.
  *
- *   errors of uffd_open and uffd_register; -ENOMEM if there is no address
- *   space for the cache. Nothing is left behind.
+ *   errors of uffd_open, uffd_register, uffd_can_move and pagemap_open; -ENOMEM if there is no
+ * address space for the cache. Nothing is left behind.
  */
 int linux_host_open(struct linux_host *host, haddr_t ram, uint64_t ram_bytes, uint64_t cache_bytes);
 

@@ -16,12 +16,15 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Since Linux 5.14; older headers lack it. */
+/* Since Linux 5.14 and 5.18; older headers lack it. */
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
 #endif
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
+#endif
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
 #endif
 
 static inline int sys_madvise(haddr_t at, uint64_t bytes, int advice)

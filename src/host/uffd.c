@@ -76,7 +76,14 @@ int uffd_register(int uffd, haddr_t at, uint64_t bytes)
         return -errno;
     }
     bool moves = registration.ioctls >> _UFFDIO_MOVE & 1;
-    return moves ? 0 : -EOPNOTSUPP;
+    return moves ? 0 : -EINVAL;
+}
+
+int uffd_can_move(int uffd, haddr_t to, haddr_t from)
+{
+    uint64_t moved = 0;
+    /* What the two are is looked at before what is there. */
+    return uffd_move(uffd, to, from, PAGE_BYTES, false, &moved) == -EIO ? -EINVAL : 0;
 }
 
 int uffd_move(int uffd, haddr_t to, haddr_t from, uint64_t bytes, bool wake, uint64_t *moved_bytes)

@@ -24,9 +24,15 @@
  */
 int uffd_open(int *uffd);
 
-/* Registers a range for missing-page faults. -EINVAL if it is not private
- * anonymous memory; -EOPNOTSUPP if pages cannot be moved into it. */
+/* Registers a range for missing-page faults. -EINVAL if the kernel serves no
+ * faults of such memory (files), -EBUSY if another userfaultfd has it. Shared
+ * memory it takes, though pages cannot be moved there: see uffd_can_move. */
 int uffd_register(int uffd, haddr_t at, uint64_t bytes);
+
+/* Whether pages can be moved between two places, of which the source is empty:
+ * both private anonymous memory, alike in access and locking, the destination
+ * registered. Moves nothing. 0 or -EINVAL. */
+int uffd_can_move(int uffd, haddr_t to, haddr_t from);
 
 /*
  * Moves whole pages. *moved_bytes says, whatever is returned, how many bytes

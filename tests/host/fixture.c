@@ -66,7 +66,6 @@ void fixture_open(struct fixture *fixture, pages_t ram_pages, pages_t cache_page
     if (err != 0) {
         give_up("linux_host_open", -err);
     }
-    fixture->cache_pages = cache_pages;
 }
 
 void fixture_close(struct fixture *fixture)
@@ -150,71 +149,46 @@ void fixture_destroy(struct fixture *fixture)
     fixture_close(fixture);
 }
 
-pages_t resident_pages(haddr_t at, pages_t pages)
+struct residency residency_of(haddr_t at, pages_t pages)
 {
-    const uint64_t present = UINT64_C(1) << 63, swapped = UINT64_C(1) << 62;
-    uint64_t entries[SUPERPAGE_PAGES];
-    pages_t resident = 0;
-    int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    for (pages_t done = 0; fd >= 0 && done < pages;) {
-        pages_t step = min_u64(pages - done, SUPERPAGE_PAGES);
-        off_t offset = (off_t)((at.a / PAGE_BYTES + done) * sizeof(entries[0]));
-        ssize_t got = pread(fd, entries, step * sizeof(entries[0]), offset);
-        if (got <= 0) {
-            give_up("/proc/self/pagemap", errno);
-        }
-        step = (pages_t)got / sizeof(entries[0]);
-        for (pages_t i = 0; i < step; i++) {
-            resident += (entries[i] & (present | swapped)) != 0;
-        }
-        done += step;
+    struct range range = {at.a, pages_to_bytes(pages)};
+    struct residency_reader reader;
+    struct residency result = {0};
+    uint64_t anonymous = 0;
+    int err = residency_open(getpid(), &reader);
+    if (err == 0) {
+        err = residency_scan(&reader, range, &result);
+        residency_close(&reader);
     }
-    if (fd < 0) {
-        give_up("/proc/self/pagemap", errno);
+    int smaps_err = err == 0 ? residency_smaps(getpid(), range, &anonymous) : 0;
+    if (err != 0) {
+        give_up("/proc/self/pagemap", -err);
     }
-    close(fd);
-    return resident;
+    if (smaps_err == 0 && anonymous != result.pages) {
+        give_up("pagemap and smaps do not agree", ERANGE);
+    }
+    return result;
 }
 
 pages_t ram_resident(const struct fixture *fixture)
 {
-    return resident_pages(fixture->ram, fixture->ram_pages);
+    return residency_of(fixture->ram, fixture->ram_pages).pages;
 }
 
 pages_t cache_resident(const struct fixture *fixture)
 {
-    return resident_pages(fixture->host.cache, fixture->cache_pages);
-}
-
-size_t huge_pages(haddr_t at, pages_t pages)
-{
-    FILE *smaps = fopen("/proc/self/smaps", "re");
-    char line[512];
-    bool inside = false;
-    size_t kib = 0, sum = 0;
-    while (smaps != NULL && fgets(line, sizeof(line), smaps) != NULL) {
-        uintptr_t begin, end;
-        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " ", &begin, &end) == 2) {
-            inside = begin >= at.a && end <= at.a + pages_to_bytes(pages);
-        } else if (inside && sscanf(line, "AnonHugePages: %zu kB", &kib) == 1) {
-            sum += kib;
-        }
-    }
-    if (smaps == NULL) {
-        return SIZE_MAX;
-    }
-    fclose(smaps);
-    return sum * 1024 / SUPERPAGE_BYTES;
+    return residency_of(fixture->host.cache, bytes_to_pages(fixture->host.cache_bytes)).pages;
 }
 
 size_t ram_huge(const struct fixture *fixture)
 {
-    return huge_pages(fixture->ram, fixture->ram_pages);
+    return residency_of(fixture->ram, fixture->ram_pages).huge_pages / SUPERPAGE_PAGES;
 }
 
 size_t cache_huge(const struct fixture *fixture)
 {
-    return huge_pages(fixture->host.cache, fixture->cache_pages);
+    pages_t pages = bytes_to_pages(fixture->host.cache_bytes);
+    return residency_of(fixture->host.cache, pages).huge_pages / SUPERPAGE_PAGES;
 }
 
 void *ram_page(const struct fixture *fixture, gfn_t at)

@@ -10,6 +10,7 @@
 #ifndef BALLAST_TESTS_HOST_FIXTURE_H
 #define BALLAST_TESTS_HOST_FIXTURE_H
 
+#include "../lib/observer_residency.h"
 #include "../unit/unit.h"
 
 #include "base/lock.h"
@@ -27,7 +28,7 @@ bool fixture_available(void);
 
 struct fixture {
     haddr_t ram;
-    pages_t ram_pages, cache_pages; /* the length of each range */
+    pages_t ram_pages;
     struct linux_host host;
     /* Below: only with fixture_build. */
     struct lock lock; /* guards domain */
@@ -52,14 +53,13 @@ void fixture_close(struct fixture *fixture);
 void fixture_build(struct fixture *fixture, pages_t max_pages, pages_t target_pages);
 void fixture_destroy(struct fixture *fixture);
 
-/* Pages of a range that the kernel has in memory or swap: /proc/self/pagemap. */
-pages_t resident_pages(haddr_t at, pages_t pages);
+/* What the kernel says of a range: /proc/self/pagemap, and smaps where the
+ * range consists of whole mappings. If the two do not agree, the process ends. */
+struct residency residency_of(haddr_t at, pages_t pages);
 pages_t ram_resident(const struct fixture *fixture);
 pages_t cache_resident(const struct fixture *fixture);
 
-/* Huge pages mapped as such in a range that consists of whole mappings, or
- * SIZE_MAX if smaps does not say. */
-size_t huge_pages(haddr_t at, pages_t pages);
+/* Huge pages that are mapped as such. */
 size_t ram_huge(const struct fixture *fixture);
 size_t cache_huge(const struct fixture *fixture);
 

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define OPS (&linux_host_ops)
 
@@ -135,6 +136,64 @@ static void a_single_splits(void **unused)
     fixture_close(&f);
 }
 
+/* Linux 6.12 and newer give zero pages of a huge page that they break up back
+ * to the host. Whatever is done to part of a superpage, none may go. */
+static void breaking_up_loses_nothing(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    const pages_t all = 2 * SUPERPAGE_PAGES;
+    /* A single page placed, out of a whole cached superpage. */
+    open_huge(&f);
+    must_place(&f, cfn(17), gfn(0), 1);
+    assert_resident(&f, 1, all - 1);
+    assert_int_equal(OPS->compare(&f.host, cfn(18), SUPERPAGE_PAGES), SUPERPAGE_PAGES);
+    /* Once more, now that the first is known to be in pieces: it is whole again. */
+    must_take(&f, gfn(0), cfn(17), 1);
+    must_place(&f, cfn(0), gfn(SUPERPAGE_PAGES), SUPERPAGE_PAGES);
+    must_place(&f, cfn(SUPERPAGE_PAGES), gfn(0), SUPERPAGE_PAGES);
+    must_take(&f, gfn(0), cfn(0), SUPERPAGE_PAGES);
+    must_place(&f, cfn(3), gfn(0), 5);
+    assert_resident(&f, SUPERPAGE_PAGES + 5, SUPERPAGE_PAGES - 5);
+    fixture_close(&f);
+
+    /* Single pages taken out of a whole superpage of the guest, some of which
+     * hold something; no one of them changes. */
+    open_huge(&f);
+    must_place(&f, cfn(0), gfn(0), SUPERPAGE_PAGES);
+    fill(&f, gfn(100), 50);
+    *(uint64_t *)ram_page(&f, gfn(0)) = 1; /* looks like the splitter's own mark */
+    ((char *)ram_page(&f, gfn(7)))[PAGE_BYTES - 1] = 1;
+    must_take(&f, gfn(140), cfn(4 * SUPERPAGE_PAGES), 20);
+    assert_resident(&f, SUPERPAGE_PAGES - 20, SUPERPAGE_PAGES + 20);
+    assert_int_equal(ram_huge(&f), 0);
+    assert_int_equal(*(uint64_t *)ram_page(&f, gfn(0)), 1);
+    assert_int_equal(((char *)ram_page(&f, gfn(7)))[PAGE_BYTES - 1], 1);
+    check_ram(&f, gfn(100), 40, 101);
+    check_cache(&f, cfn(4 * SUPERPAGE_PAGES), 10, 141);
+    for (pages_t i = 0; i < SUPERPAGE_PAGES; i++) {
+        bool filled = i >= 100 && i < 150, taken = i >= 140 && i < 160;
+        if (!filled && !taken && i != 0 && i != 7) {
+            assert_true(page_is_zero(ram_page(&f, gfn(i))));
+        }
+    }
+    /* Again, with the place aside that has been used before. */
+    must_place(&f, cfn(SUPERPAGE_PAGES), gfn(SUPERPAGE_PAGES), SUPERPAGE_PAGES);
+    must_take(&f, gfn(SUPERPAGE_PAGES), cfn(5 * SUPERPAGE_PAGES), 1);
+    assert_resident(&f, 2 * SUPERPAGE_PAGES - 21, 21);
+    fixture_close(&f);
+
+    /* Part of a whole cached superpage given back, at either end. */
+    open_huge(&f);
+    assert_int_equal(OPS->release(&f.host, cfn(SUPERPAGE_PAGES - 1), 2), 0);
+    assert_resident(&f, 0, all - 2);
+    assert_int_equal(cache_huge(&f), 0);
+    must_place(&f, cfn(5), gfn(5), 1);
+    must_place(&f, cfn(SUPERPAGE_PAGES + 5), gfn(6), 1);
+    assert_resident(&f, 2, all - 4);
+    fixture_close(&f);
+}
+
 /* Leaves a page table in an empty superpage of guest RAM, or of the cache. */
 static void leave_tables(struct fixture *f, gfn_t guest, cfn_t cache, cfn_t page)
 {
@@ -142,6 +201,59 @@ static void leave_tables(struct fixture *f, gfn_t guest, cfn_t cache, cfn_t page
     must_take(f, guest, cache, 1);
     must_place(f, cache, guest, 1);
     must_take(f, guest, page, 1);
+}
+
+/* A whole superpage onto a place with a page table, in both directions: the
+ * kernel breaks it up of itself. */
+static void arriving_in_pieces_loses_nothing(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    open_huge(&f);
+    must_allocate(&f, cfn(6 * SUPERPAGE_PAGES), 1);
+    leave_tables(&f, gfn(0), cfn(4 * SUPERPAGE_PAGES), cfn(6 * SUPERPAGE_PAGES));
+    must_place(&f, cfn(0), gfn(0), SUPERPAGE_PAGES);
+    assert_int_equal(ram_huge(&f), 0);
+    assert_resident(&f, SUPERPAGE_PAGES, SUPERPAGE_PAGES + 1);
+    must_place(&f, cfn(SUPERPAGE_PAGES), gfn(SUPERPAGE_PAGES), SUPERPAGE_PAGES);
+    assert_int_equal(ram_huge(&f), 1);
+    must_take(&f, gfn(SUPERPAGE_PAGES), cfn(4 * SUPERPAGE_PAGES), SUPERPAGE_PAGES);
+    assert_int_equal(cache_huge(&f), 0);
+    assert_resident(&f, SUPERPAGE_PAGES, SUPERPAGE_PAGES + 1);
+    fixture_close(&f);
+}
+
+/* mlockall, as `-overcommit mem-lock=on` has it: MADV_DONTNEED would refuse. */
+static int release_locked(void *unused)
+{
+    (void)unused;
+    struct fixture f;
+    pages_t moved;
+    if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0) {
+        return 77;
+    }
+    fixture_open(&f, RAM_PAGES, CACHE_PAGES);
+    child_check(OPS->allocate(&f.host, cfn(0), SUPERPAGE_PAGES + 1) == 0);
+    child_check(OPS->place(&f.host, cfn(0), gfn(0), 3, &moved) == 0);
+    child_check(OPS->take(&f.host, gfn(1), cfn(1), 1, &moved) == 0);
+    child_check(ram_resident(&f) == 2 && cache_resident(&f) == SUPERPAGE_PAGES - 1);
+    child_check(OPS->release(&f.host, cfn(3), SUPERPAGE_PAGES - 3) == 0);
+    child_check(OPS->release(&f.host, cfn(1), 1) == 0);
+    child_check(OPS->release(&f.host, cfn(SUPERPAGE_PAGES), 1) == 0);
+    child_check(ram_resident(&f) == 2 && cache_resident(&f) == 0);
+    int flattened = OPS->flatten_cache(&f.host, cfn(0));
+    child_check(flattened == (f.host.frees_page_tables ? 0 : -EOPNOTSUPP));
+    return 0;
+}
+
+static void locked_memory(void **unused)
+{
+    (void)unused;
+    int status = in_child(release_locked, NULL);
+    if (status == 77) {
+        skip_because("this user may not lock memory (ulimit -l)");
+    }
+    assert_int_equal(status, 0);
 }
 
 static void flattening(void **unused)
@@ -231,7 +343,7 @@ static void scrub_and_clear(void **unused)
     must_allocate(&f, cfn(0), 8);
     must_place(&f, cfn(0), gfn(0), 8);
     fill(&f, gfn(0), 8);
-    OPS->clear_guest(&f.host, gfn(3));
+    OPS->clear_guest(&f.host, gfn(3), 1);
     check_ram(&f, gfn(0), 3, 1);
     assert_true(page_is_zero(ram_page(&f, gfn(3))));
     check_ram(&f, gfn(4), 4, 5);
@@ -287,6 +399,9 @@ int main(void)
         cmocka_unit_test(contents_go_along),
         cmocka_unit_test(a_superpage_stays_whole),
         cmocka_unit_test(a_single_splits),
+        cmocka_unit_test(breaking_up_loses_nothing),
+        cmocka_unit_test(arriving_in_pieces_loses_nothing),
+        cmocka_unit_test(locked_memory),
         cmocka_unit_test(flattening),
         cmocka_unit_test(glance),
         cmocka_unit_test(compare),

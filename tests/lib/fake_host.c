@@ -517,15 +517,17 @@ static void op_scrub(void *opaque, cfn_t at, pages_t pages)
     hook(host, host->after, &call);
 }
 
-static void op_clear_guest(void *opaque, gfn_t at)
+static void op_clear_guest(void *opaque, gfn_t at, pages_t pages)
 {
     struct fake_host *host = opaque;
-    struct fake_call call = {FAKE_CLEAR_GUEST, at, cfn(0), 1};
+    struct fake_call call = {FAKE_CLEAR_GUEST, at, cfn(0), pages};
     begin(host, &call);
-    if (!fake_guest_write(host, at, 0)) {
-        breach(host, "clear_guest of a page that is not in place");
+    for (pages_t i = 0; i < pages; i++) {
+        if (!fake_guest_write(host, gfn_add(at, i), 0)) {
+            breach(host, "clear_guest of a page that is not in place");
+        }
     }
-    host->pages[FAKE_CLEAR_GUEST]++;
+    host->pages[FAKE_CLEAR_GUEST] += pages;
     hook(host, host->after, &call);
 }
 
@@ -773,12 +775,13 @@ static const char *compare_guest(struct fake_host *host, const struct p2m *p2m, 
             host->foreign_pages--;
         }
         foreign += (*flags & PAGE_FOREIGN) != 0;
-        if ((state == P2M_RAM) != ((*flags & PAGE_PRESENT) && !(*flags & PAGE_FOREIGN))) {
-            return state == P2M_RAM ? "a page is not in place that the p2m calls RAM"
-                                    : "a page is in place that the p2m does not call RAM";
+        bool in_place = state == P2M_RAM || state == P2M_GIVEN;
+        if (in_place != ((*flags & PAGE_PRESENT) && !(*flags & PAGE_FOREIGN))) {
+            return in_place ? "a page is not in place that the p2m calls RAM"
+                            : "a page is in place that the p2m does not call RAM";
         }
     }
-    if (p2m->entries[index].ram != sp->present - foreign) {
+    if (p2m->entries[index].ram + p2m->entries[index].given != sp->present - foreign) {
         return "the p2m counts other pages in a superpage than there are";
     }
     uint8_t flags = p2m->entries[index].flags;
@@ -849,7 +852,8 @@ const char *fake_host_compare(struct fake_host *host, const struct domain *domai
     if (wrong != NULL) {
         return wrong;
     }
-    if (host->guest.present_pages != domain->p2m.ram_pages + host->foreign_pages) {
+    if (host->guest.present_pages !=
+        domain->p2m.ram_pages + domain->p2m.given_pages + host->foreign_pages) {
         return "as many pages are in place as P says";
     }
     if (host->cache.present_pages != domain->cache.pages) {

@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static struct lock control = LOCK_INITIALIZER(LOCK_RANK_CONTROL);
+static struct lock control = LOCK_INITIALIZER(LOCK_RANK_TARGET);
 static struct lock domain = LOCK_INITIALIZER(LOCK_RANK_DOMAIN);
 
 /* Runs it in a child process: the signal that ended that, or 0. */

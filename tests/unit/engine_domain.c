@@ -625,7 +625,7 @@ static void check_finds_what_is_wrong(void **unused)
     fake_domain_start(&f, 4 * SP, 2 * SP);
     fill(0, 1, 7);
     f.domain.total_pages++;
-    assert_finds(domain_check(&f.domain), "domain: P + C = total");
+    assert_finds(domain_check(&f.domain), "domain: P + G + C = total");
     f.domain.total_pages--;
     f.domain.target_pages++;
     assert_finds(domain_check(&f.domain), "domain: total = target, once built, until dying");

@@ -206,7 +206,7 @@ static void births_outlast_32_bits(void **unused)
 static void check_finds_what_is_wrong(void **unused)
 {
     (void)unused;
-    static const char list[] = "p2m: an entry is on the populated list <=> ram > 0";
+    static const char list[] = "p2m: an entry is on the populated list <=> ram + given > 0";
     struct fixture f;
     start(&f, 3 * SUPERPAGE_PAGES);
     p2m_set(&f.p2m, gfn(0), 512, P2M_RAM);
@@ -230,12 +230,13 @@ static void check_finds_what_is_wrong(void **unused)
         p2m->splits[1] = saved_split;                                                              \
         assert_holds(p2m_check(p2m));                                                              \
     } while (0)
-    broken(one->out = 503, "p2m: ram + out <= pages of the superpage");
-    broken(one->ram = 11, "p2m: bitmaps hold ram and out set bits");
-    broken(one->out = 11, "p2m: bitmaps hold ram and out set bits");
-    broken((bitmap_assign(&p2m->splits[1].out, 0, 512, false),
-            bitmap_assign(&p2m->splits[1].out, 5, 10, true)),
-           "p2m: no page is both RAM and OUT");
+    broken(one->out = 503, "p2m: ram + out + given <= pages of the superpage");
+    broken(one->ram = 11, "p2m: split <=> bitmaps say the same as the counts");
+    broken(one->out = 11, "p2m: split <=> bitmaps say the same as the counts");
+    broken(one->given = 11, "p2m: split <=> bitmaps say the same as the counts");
+    broken(bitmap_assign(&p2m->splits[1].up, 0, 512, false),
+           "p2m: split <=> bitmaps say the same as the counts");
+    broken(p2m->given_pages++, "p2m: given_pages = sum of given");
     broken(one->flags |= P2M_HUGE, "p2m: only a whole superpage is huge");
     broken(p2m->ram_pages++, "p2m: ram_pages = sum of ram");
     broken(p2m->out_pages++, "p2m: out_pages = sum of out");

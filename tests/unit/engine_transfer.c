@@ -564,10 +564,11 @@ static void the_work_of_a_sweep_is_bounded(void **unused)
             bool hidden = pattern == 0 ||                     /* all look zero and are not */
                           (pattern == 1 && at % 2 == 0) ||    /* every other one does */
                           (pattern == 2 && at % SP != 511) || /* all but the last */
-                          (pattern == 3 && at >= 20) || (pattern == 4 && at % 7 < 3);
+                          (pattern == 3 && (at >= 20 || at % 2 == 1)) ||
+                          (pattern == 4 && at % 7 < 3);
             if (hidden) {
                 fake_guest_write_hidden(&f.host, gfn(at), token);
-            } else if (pattern == 3 && at % 2 == 0) {
+            } else if (pattern == 3) {
                 zero(at, 1); /* leaves holes of one page in the cache */
             } else {
                 fake_guest_write(&f.host, gfn(at), token);

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+#include "host/pagemap.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+/* The kernel's interface, which the C library's headers have since 6.7. */
+struct scan_region {
+    uint64_t start, end, categories;
+};
+
+struct scan_argument {
+    uint64_t size, flags;
+    uint64_t start, end, walk_end;
+    uint64_t regions, regions_length, max_pages;
+    uint64_t inverted, all_of, any_of, returned;
+};
+
+#define SCAN_IOCTL _IOWR('f', 16, struct scan_argument)
+#define SCAN_HUGE  (UINT64_C(1) << 6)
+
+/* The number of regions found, 0 or 1; or -errno. */
+static int scan(int pagemap, haddr_t at)
+{
+    struct scan_region region;
+    struct scan_argument argument = {
+        .size = sizeof(argument),
+        .start = at.a / PAGE_BYTES * PAGE_BYTES,
+        .end = at.a / PAGE_BYTES * PAGE_BYTES + PAGE_BYTES,
+        .regions = (uintptr_t)&region,
+        .regions_length = 1,
+        .all_of = SCAN_HUGE,
+        .returned = SCAN_HUGE,
+    };
+    int found = ioctl(pagemap, SCAN_IOCTL, &argument);
+    return found >= 0 ? found : -errno;
+}
+
+int pagemap_open(int *pagemap)
+{
+    int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return errno == ENOENT ? -EOPNOTSUPP : -errno;
+    }
+    if (scan(fd, haddr(pagemap)) < 0) {
+        close(fd);
+        return -EOPNOTSUPP;
+    }
+    *pagemap = fd;
+    return 0;
+}
+
+bool pagemap_is_huge(int pagemap, haddr_t at)
+{
+    return scan(pagemap, at) > 0;
+}
