@@ -75,19 +75,22 @@ static struct cache_run room_for(const struct domain *domain, pages_t pages, boo
 }
 
 /* Gives pages that were just allocated back. Nobody had a chance to use them:
- * the lock is held. */
+ * the lock is held. What the host will not take just now stays in the cache:
+ * then the domain has more than its target, and settles like one that shrinks. */
 static int undo_grow(struct domain *domain, pages_t pages)
 {
-    while (pages != 0) {
+    int err = 0;
+    while (err == 0 && pages != 0) {
         struct cache_run run = cache_find_pages(&domain->cache, pages);
-        if (domain->ops->release(domain->host, run.at, run.pages) != 0) {
-            return transfer_broken(domain);
+        err = domain->ops->release(domain->host, run.at, run.pages);
+        if (err == 0) {
+            cache_removed(&domain->cache, run);
+            domain->total_pages -= run.pages;
+            pages -= run.pages;
         }
-        cache_removed(&domain->cache, run);
-        domain->total_pages -= run.pages;
-        pages -= run.pages;
     }
-    return 0;
+    domain->shrinking = domain->total_pages > domain->target_pages;
+    return err == 0 || err == -EAGAIN || err == -ESRCH ? 0 : transfer_broken(domain);
 }
 
 /* Brings pages from the host into the cache, all or none. */

@@ -152,9 +152,10 @@ int domain_increase_reservation(struct domain *domain, gfn_t at, pages_t pages);
  *
  * Upwards, all or nothing: what total lacks is allocated into the cache (have
  * the host prepare it before the lock is taken), or -ENOMEM, -EAGAIN and no
- * change. Downwards: the target changes at once; what no PoD entry may need
- * goes to the host in steps (domain_settle_step), the rest as the guest gives
- * pages up. -EINVAL if the target is below one superpage or above max.
+ * change (unless the host takes back with delay what it could not give in full:
+ * then the domain is shrinking for a while). Downwards: the target changes at once; what no PoD
+ * entry may need goes to the host in steps (domain_settle_step), the rest as the guest gives pages
+ * up. -EINVAL if the target is below one superpage or above max.
  */
 int domain_set_target(struct domain *domain, pages_t target_pages);
 
