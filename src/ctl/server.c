@@ -137,17 +137,6 @@ static void client_flush(struct client *client)
     client->out_used = 0;
 }
 
-/* Queues an event that is encoded already, or counts it. `line` is NULL for one
- * that could not be encoded. */
-static void client_queue_event(struct client *client, const char *line, size_t length)
-{
-    if (line != NULL && client->lost == 0 && client_output(client) + length <= EVENT_BYTES) {
-        client_queue(client, line, length);
-    } else {
-        client->lost++;
-    }
-}
-
 static uint64_t realtime_ns(void)
 {
     struct timespec now;
@@ -176,6 +165,21 @@ static void client_report_lost(struct client *client)
         client->lost = 0;
         client_queue(client, line, length);
         free(line);
+    }
+}
+
+/* Queues an event that is encoded already, or counts it. `line` is NULL for one
+ * that could not be encoded. */
+static void client_queue_event(struct client *client, const char *line, size_t length)
+{
+    if (client->lost > 0 || client_output(client) + length > EVENT_BYTES) {
+        client_flush(client);
+        client_report_lost(client);
+    }
+    if (line != NULL && client->lost == 0 && client_output(client) + length <= EVENT_BYTES) {
+        client_queue(client, line, length);
+    } else {
+        client->lost++;
     }
 }
 
