@@ -56,27 +56,6 @@ struct plan {
     char **argv; /* QEMU's, its program first */
 };
 
-static int read_target(const char *text, uint64_t *bytes)
-{
-    char formatted[SIZE_TEXT_BYTES];
-    const char *why;
-
-    if (size_parse(text, bytes, &why) < 0) {
-        return cli_usage_error("run", "--target '%s' is no size: %s", text, why);
-    }
-    size_format(*bytes, formatted);
-    if (*bytes < SUPERPAGE_BYTES) {
-        return cli_usage_error(
-            "run", "--target %s is too small: a domain needs at least one superpage, 2 MiB",
-            formatted);
-    }
-    if (*bytes % PAGE_BYTES != 0) {
-        return cli_usage_error(
-            "run", "--target '%s' is no whole number of pages: make it a multiple of 4 KiB", text);
-    }
-    return 0;
-}
-
 static int check_sizes(const struct plan *plan)
 {
     char target[SIZE_TEXT_BYTES];
@@ -284,7 +263,7 @@ static int run(int argc, char **argv)
         return cli_usage_error("run", "QEMU's command line is missing: write it after the options");
     }
     plan.argv = argv + rest;
-    ret = read_target(target, &plan.target_bytes);
+    ret = cli_read_target("run", "--target", target, &plan.target_bytes);
     if (ret == 0) {
         ret = read_qemu(&plan, name);
     }
