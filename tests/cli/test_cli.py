@@ -179,6 +179,8 @@ def test_bad_command_lines(place):
         (["run", "--target", "2G", "q", "-m", "what"], "-m what"),
         (["run", "--target", "2G", "q", "-m", "17T"], "16 TiB"),
         (["run", "--target", "64M", "--name", "a b", "q"], "'a b'"),
+        (["run", "--target", "64M", "--on-exhaustion", "stop", "q"], "'stop'"),
+        (["run", "--target", "64M", "--no-balloon=yes", "q"], "no value"),
         (["run", "--target", "64M", "q", "-name", "my guest"], "'my guest'"),
     ]
     for words, piece in table:
@@ -635,6 +637,7 @@ def finish(process):
     return output, errors
 
 
+BALLOON = ["-device", "virtio-balloon-pci,id=ballast-balloon,free-page-reporting=on"]
 SHOW = 'printf "%s\\n" "$LD_PRELOAD" "$BALLAST_AGENT" "$$" "$0" "$@"\n'
 
 
@@ -651,11 +654,33 @@ def test_run_hands_over(place):
         "directory": place.folder("vm1"),
         "target_bytes": 64 << 20,
         "max_bytes": 1 << 30,
+        "on_exhaustion": "crash",
+        "reserve": True,
         "program": os.path.realpath(path),
     }, config)
     check(isinstance(lock_fd, int) and lock_fd > 2, lock_fd)
     check(lines[2] == str(process.pid), "not the same process", lines)
-    check(lines[3:] == [path, "-m", "1G", "two  words", "", ""], lines)
+    check(lines[3:] == [path, "-m", "1G", "two  words", "", *BALLOON, ""], lines)
+
+
+def test_run_options(place):
+    script = place.file("fake-qemu", "#!/bin/sh\n" + SHOW)
+    table = [
+        ([], ["-m", "1G"], {}, BALLOON),
+        (["--no-balloon"], ["-m", "1G"], {}, []),
+        ([], [], {}, []),
+        ([], ["-device", "virtio-balloon-pci"], {}, []),
+        (["--on-exhaustion", "pause"], [], {"on_exhaustion": "pause"}, []),
+        (["--on-exhaustion=crash"], [], {"on_exhaustion": "crash"}, []),
+        (["--no-reserve"], [], {"reserve": False}, []),
+    ]
+    for options, words, expected, added in table:
+        process = place.start(BALLAST, "run", "--target", "64M", *options, script, *words)
+        lines = finish(process)[0].split("\n")
+        config = json.loads(lines[1])
+        expected = {"on_exhaustion": "crash", "reserve": True, **expected}
+        check({key: config[key] for key in expected} == expected, options, config)
+        check(lines[4:] == [*words, *added, ""], options, lines)
 
 
 def test_run_keeps_the_preload(place):
