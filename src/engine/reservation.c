@@ -56,7 +56,7 @@ int reservation_collect(struct domain *domain, pages_t enough)
         }
     }
     /* No room in the cache: it is anything but empty. */
-    return err == -ENOSPC ? 0 : err;
+    return err == -ENOSPC || (err == -EAGAIN && domain->cache.pages > before) ? 0 : err;
 }
 
 /* Pages that neither a PoD entry nor the target needs. */
@@ -85,6 +85,7 @@ int reservation_settle(struct domain *domain, pages_t step_pages)
             if (domain->cache.pages == 0) {
                 break; /* what was given up is in use again, or busy */
             }
+            continue; /* some of it may have been: there is less surplus then */
         }
         struct cache_run run = cache_find_pages(&domain->cache, pages);
         err = domain->ops->release(domain->host, run.at, run.pages);
@@ -95,7 +96,7 @@ int reservation_settle(struct domain *domain, pages_t step_pages)
             domain->shrinking = domain->total_pages > domain->target_pages;
         }
     }
-    return err;
+    return err == 0 || err == -EAGAIN || err == -ESRCH ? err : transfer_broken(domain);
 }
 
 /* Common to both directions; 0 if the range may be dealt with. */
@@ -117,13 +118,16 @@ int domain_decrease_reservation(struct domain *domain, gfn_t at, pages_t pages)
         enum p2m_state state = p2m_get(&domain->p2m, at);
         if (state == P2M_POD) {
             p2m_set(&domain->p2m, at, run, P2M_OUT);
-        } else if (state == P2M_RAM) {
+        } else if (state == P2M_RAM || state == P2M_GIVEN) {
+            /* GIVEN: the guest may have used it since, and gives it up again. */
             domain->ops->clear_guest(domain->host, at, run);
             p2m_set(&domain->p2m, at, run, P2M_GIVEN);
         }
         domain->counters.given_up_pages += state == P2M_POD || state == P2M_RAM ? run : 0;
-        if (p2m_whole(&domain->p2m, index, P2M_GIVEN)) {
-            /* If the host cannot just now, it is collected another time. */
+        if (p2m_whole(&domain->p2m, index, P2M_GIVEN) ||
+            (domain->cache.pages == 0 && surplus(domain) != 0)) {
+            /* It need not be searched for later. If the host cannot just now,
+             * it is collected another time. */
             err = collect_entry(domain, index);
         }
         if (!is_fatal(err)) {

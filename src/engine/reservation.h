@@ -19,7 +19,7 @@
 /*
  * Collects GIVEN pages, entry by entry from the sweep hand, until `enough`
  * pages are in the cache that were not, or one pass is done. Returns 0, -EAGAIN
- * if the host cannot just now, or a fatal error.
+ * if there are none because the host cannot just now, or a fatal error.
  */
 int reservation_collect(struct domain *domain, pages_t enough);
 
