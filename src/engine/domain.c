@@ -284,7 +284,11 @@ int domain_discard(struct domain *domain, gfn_t at, pages_t pages)
     while (pages != 0) {
         p2m_index_t index = p2m_index(at);
         pages_t run = p2m_run(&domain->p2m, at, pages), done = run;
-        if (p2m_get(&domain->p2m, at) == P2M_RAM) {
+        enum p2m_state state = p2m_get(&domain->p2m, at);
+        if (state == P2M_GIVEN) {
+            /* The guest may have written to it after it gave it up. */
+            domain->ops->clear_guest(domain->host, at, run);
+        } else if (state == P2M_RAM) {
             pages_t kept = 0;
             int took =
                 run == SUPERPAGE_PAGES ? transfer_take_superpage(domain, index, TRANSFER_SCRUB) : 0;

@@ -23,7 +23,9 @@
  *   -EINVAL     an argument is out of range; nothing was done
  *   -EIO        the engine's state no longer agrees with the host's: guest
  *               memory can no longer be vouched for and the guest must stop.
- *               The domain is in DOMAIN_BROKEN and refuses everything.
+ *               The domain is in DOMAIN_BROKEN and refuses everything. (From
+ *               domain_build_step and domain_set_target it may also be what
+ *               the host said when asked for pages: then nothing is broken.)
  */
 #ifndef BALLAST_ENGINE_DOMAIN_H
 #define BALLAST_ENGINE_DOMAIN_H
@@ -51,6 +53,7 @@ struct domain_counters {
     uint64_t reclaimed_4k;     /* zero pages found and taken back singly */
     uint64_t discarded_pages;  /* taken back because the guest or QEMU said so */
     uint64_t given_up_pages;   /* inflation: pages that went OUT */
+    uint64_t collected_pages;  /* of those, taken from the guest's RAM into the cache */
     uint64_t taken_back_pages; /* deflation: pages that came back by request */
     uint64_t sweeps;           /* emergency sweeps */
     uint64_t busy_skips;       /* pages the host would not move: EBUSY */
@@ -105,8 +108,8 @@ int domain_init(struct domain *domain, const struct domain_config *config,
  * Brings at most `step_pages` (a multiple of 512, or what is missing) of the
  * target from the host into the cache. To be called until *missing_pages, the
  * pages still to come, is 0: then the domain runs. On -ENOMEM, or any other
- * error, what came before stays; domain_begin_dying and domain_drain_step give
- * it back.
+ * error, what came before stays, and of this step what the host would not take
+ * back just now; domain_begin_dying and domain_drain_step give it back.
  */
 int domain_build_step(struct domain *domain, pages_t step_pages, pages_t *missing_pages);
 
@@ -130,16 +133,19 @@ int domain_populate(struct domain *domain, gfn_t at);
 /*
  * The guest or its VMM no longer needs the contents of [at, at + pages): RAM
  * becomes POD, its pages go into the cache. A page that something else refers
- * to, or that the host cannot move just now, stays and is filled with zeros.
+ * to, or that the host cannot move just now, stays and is filled with zeros;
+ * so is one that is GIVEN.
  * Work: proportional to `pages`.
  */
 int domain_discard(struct domain *domain, gfn_t at, pages_t pages);
 
 /*
  * The guest's balloon inflates: [at, at + pages) is given up. POD becomes OUT;
- * RAM is zeroed and becomes GIVEN, and is collected with its superpage. While
- * shrinking, pages go on to the host. Work: proportional to `pages`, and the
- * taking of one superpage for each that is thereby given up whole.
+ * RAM is zeroed and becomes GIVEN, and is collected with its superpage. GIVEN,
+ * given up once more, is zeroed again. While shrinking, pages are collected
+ * when the cache is empty, and go on to the host. Work: proportional to
+ * `pages`, and the taking of one superpage for each that is thereby given up
+ * whole, or of which the host is to get pages.
  */
 int domain_decrease_reservation(struct domain *domain, gfn_t at, pages_t pages);
 
@@ -148,20 +154,24 @@ int domain_decrease_reservation(struct domain *domain, gfn_t at, pages_t pages);
 int domain_increase_reservation(struct domain *domain, gfn_t at, pages_t pages);
 
 /*
- * Changes the target.
+ * Changes the target. -EINVAL if it is below one superpage or above max.
  *
- * Upwards, all or nothing: what total lacks is allocated into the cache (have
- * the host prepare it before the lock is taken), or -ENOMEM, -EAGAIN and no
- * change (unless the host takes back with delay what it could not give in full:
- * then the domain is shrinking for a while). Downwards: the target changes at once; what no PoD
- * entry may need goes to the host in steps (domain_settle_step), the rest as the guest gives pages
- * up. -EINVAL if the target is below one superpage or above max.
+ * Upwards: what total lacks is allocated into the cache (have the host prepare
+ * it before the lock is taken), or -ENOMEM, -EAGAIN or another error of the
+ * host, and the target stays as it was. Total too, except for what came and the
+ * host will not take back just now: it stays in the cache, and the domain is
+ * shrinking as if the target had been lowered from there.
+ *
+ * Downwards: the target changes at once; what no PoD entry may need goes to the
+ * host in steps (domain_settle_step), the rest as the guest gives pages up.
  */
 int domain_set_target(struct domain *domain, pages_t target_pages);
 
 /*
  * While shrinking: gives at most `step_pages` to the host. *more says whether
- * to call again at once; if not, it is up to the guest.
+ * to call again at once; if not, it is up to the guest. -EAGAIN: later; what
+ * went until then is gone. Work: besides the step, at most a pass over the
+ * populated memory for GIVEN pages each time that the cache runs empty.
  */
 int domain_settle_step(struct domain *domain, pages_t step_pages, bool *more);
 

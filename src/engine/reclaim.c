@@ -157,8 +157,8 @@ static int look_around(struct domain *domain)
 
 int reclaim_reserve_step(struct domain *domain, bool *more)
 {
-    *more = false;
     if (!reclaim_wants_superpages(domain)) {
+        *more = false;
         return 0;
     }
     int took = eager_is_due(&domain->p2m) ? look_eagerly(domain) : look_around(domain);

@@ -94,6 +94,7 @@ static void keep(struct domain *domain, struct cache_run run, gfn_t from, enum t
 {
     p2m_set(&domain->p2m, from, run.pages, rule == TRANSFER_COLLECT ? P2M_OUT : P2M_POD);
     cache_added(&domain->cache, run, huge);
+    domain->counters.collected_pages += rule == TRANSFER_COLLECT ? run.pages : 0;
 }
 
 /* An empty slot for a superpage, flat if the superpage is huge and a flat one
