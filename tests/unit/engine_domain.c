@@ -645,7 +645,7 @@ static void check_finds_what_is_wrong(void **unused)
     /* And the fake host's. */
     fake_guest_lose(&f.host, gfn(3));
     assert_finds(fake_host_compare(&f.host, &f.domain, true),
-                 "a page is not in place that the p2m calls RAM");
+                 "a page is not in place that the p2m calls RAM or GIVEN");
     stop();
     fake_domain_start(&f, 4 * SP, 2 * SP);
     fake_cache_lose(&f.host, cfn(5));
