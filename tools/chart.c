@@ -8,6 +8,7 @@
 #include <cairo.h>
 #include <errno.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,11 +18,11 @@
 
 /* Everything in pixels of the picture at scale 1. */
 #define WIDTH         1200.0
-#define HEIGHT        840.0
+#define HEIGHT        860.0
 #define PNG_SCALE     2.0
 #define LEFT          92.0
-#define RIGHT         226.0 /* the legends are here */
-#define TOP           84.0
+#define RIGHT         250.0 /* the legends are here */
+#define TOP           98.0
 #define BOTTOM        56.0
 #define PANEL_GAP     46.0
 #define LEGEND_GAP    18.0
@@ -33,7 +34,7 @@
 #define FONT_PANEL    14.5
 #define FONT_TEXT     13.0
 #define TICKS_X       12
-#define TICKS_Y_EVERY 46.0 /* at most one tick in so many pixels */
+#define TICKS_Y_EVERY 30.0 /* at most one tick in so many pixels */
 
 #define COLOUR_TEXT  0x222222
 #define COLOUR_FAINT 0x555555
@@ -217,8 +218,20 @@ static void draw_line(cairo_t *cr, const struct frame *frame, const struct chart
     end_line(cr);
 }
 
+/* Does a series show anything? One that is zero all along is not worth a legend. */
+static bool is_visible(const struct chart *chart, const struct chart_series *series)
+{
+    for (size_t k = 0; k < series_count(chart, series); k++) {
+        if (series->y[k] > 0) {
+            return true;
+        }
+    }
+    return series->style != CHART_AREA;
+}
+
 /* Lines first, then areas from the top of the stack down, as they lie in the panel. */
-static void draw_legend(cairo_t *cr, const struct frame *frame, const struct chart_panel *panel)
+static void draw_legend(cairo_t *cr, const struct frame *frame, const struct chart *chart,
+                        const struct chart_panel *panel)
 {
     double x = frame->left + frame->width + LEGEND_GAP;
     double y = frame->top + 10;
@@ -228,7 +241,7 @@ static void draw_legend(cairo_t *cr, const struct frame *frame, const struct cha
             size_t i = areas ? panel->series_count - 1 - n : n;
             const struct chart_series *series = &panel->series[i];
 
-            if ((series->style == CHART_AREA) != (areas == 1)) {
+            if ((series->style == CHART_AREA) != (areas == 1) || !is_visible(chart, series)) {
                 continue;
             }
             if (areas) {
@@ -290,7 +303,7 @@ static int draw_panel(cairo_t *cr, struct frame *frame, const struct chart *char
     cairo_line_to(cr, frame->left + 0.5, frame->top + frame->height + 0.5);
     cairo_line_to(cr, frame->left + frame->width, frame->top + frame->height + 0.5);
     cairo_stroke(cr);
-    draw_legend(cr, frame, panel);
+    draw_legend(cr, frame, chart, panel);
     free(base);
     return 0;
 }

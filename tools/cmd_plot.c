@@ -78,7 +78,8 @@ static void fill_rates(const struct trace *trace, struct columns *columns)
         double elapsed = to->t_s - from->t_s;
 
         if (elapsed > 0 && (elapsed >= bin || to == last)) {
-            columns->rate_t[columns->rate_count] = (from->t_s + to->t_s) / 2;
+            columns->rate_t[columns->rate_count] =
+                (from->t_s + to->t_s) / 2 - trace->samples[0].t_s;
             columns->faults[columns->rate_count] = (to->faults - from->faults) / elapsed;
             columns->reclaims[columns->rate_count] = (to->reclaims - from->reclaims) / elapsed;
             columns->rate_count++;

@@ -116,9 +116,12 @@ __attribute__((noreturn)) static void refuse_build(const struct guest_problem *p
                  "open /dev/userfaultfd to this user, or set vm.unprivileged_userfaultfd=1, or "
                  "give CAP_SYS_PTRACE");
         }
-        stop(BALLAST_EXIT_REFUSED,
-             "this kernel has no userfaultfd that can move pages; use Linux 6.8 or newer (6.12.37 "
-             "or newer is advised)");
+        if (err == -ENOSYS || err == -EOPNOTSUPP) {
+            stop(BALLAST_EXIT_REFUSED,
+                 "this kernel has no userfaultfd that can move pages; use Linux 6.8 or newer "
+                 "(6.12.37 or newer is advised)");
+        }
+        break;
     case GUEST_FAILED_MEMORY:
         if (err == -ENOMEM) {
             stop(BALLAST_EXIT_REFUSED,

@@ -34,6 +34,7 @@ static bool advise_guest(haddr_t at, size_t length, int advice)
 {
     switch (advice) {
     case MADV_DONTNEED:
+    case MADV_DONTNEED_LOCKED:
     case MADV_FREE:
         /* Either way the page goes to the cache, not to the host. One page at a
          * time is how QEMU's balloon inflates; free page reports and migration

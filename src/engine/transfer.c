@@ -66,7 +66,7 @@ static void note_tables(struct domain *domain, p2m_index_t index, slot_index_t s
  * the guest would read zeros there, so failing is fatal. */
 static int put_back(struct domain *domain, cfn_t from, gfn_t to, pages_t pages)
 {
-    for (int tries = 0; pages != 0; tries++) {
+    for (int tries = 0;; tries++) {
         pages_t moved = 0;
         int err = domain->ops->place(domain->host, from, to, pages, &moved);
         if (moved != 0 && moved != SUPERPAGE_PAGES) {
@@ -76,7 +76,7 @@ static int put_back(struct domain *domain, cfn_t from, gfn_t to, pages_t pages)
         to = gfn_add(to, moved);
         pages -= moved;
         if (pages == 0) {
-            break;
+            return 0;
         }
         if (err == -ESRCH) {
             return err;
@@ -85,7 +85,6 @@ static int put_back(struct domain *domain, cfn_t from, gfn_t to, pages_t pages)
             return transfer_broken(domain);
         }
     }
-    return 0;
 }
 
 /* Pages in transit become cached ones. */

@@ -38,12 +38,12 @@ struct uffdio_move {
 static int open_any(void)
 {
     int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-    if (fd >= 0 || errno == ENOSYS) {
-        return fd >= 0 ? fd : -ENOSYS;
+    if (fd >= 0 || errno != EPERM) {
+        return fd >= 0 ? fd : -errno;
     }
     int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
     if (device < 0) {
-        return -EPERM;
+        return errno == EMFILE || errno == ENFILE ? -errno : -EPERM;
     }
     fd = ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
     int err = fd >= 0 ? 0 : -errno;

@@ -21,6 +21,7 @@
  *   -EPERM    not permitted for kernel-mode faults
  *   -ENOSYS   the kernel has no userfaultfd
  *   -EOPNOTSUPP  it has no UFFDIO_MOVE: older than 6.8
+ *   or what the kernel said: -EMFILE, -ENOMEM
  */
 int uffd_open(int *uffd);
 

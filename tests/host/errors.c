@@ -11,6 +11,7 @@
 #include <linux/io_uring.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 
@@ -423,17 +424,61 @@ static void faults_of_nobody(void **unused)
     fixture_close(&f);
 }
 
+/* Why there is no userfaultfd, in a process that may have one. */
+static int without_descriptors(void *unused)
+{
+    (void)unused;
+    int uffd = 99;
+    struct rlimit limit = {(rlim_t)lowest_free_fd(), (rlim_t)lowest_free_fd()};
+    child_check(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    child_check(uffd_open(&uffd) == -EMFILE);
+    child_check(uffd == 99);
+    return 0;
+}
+
+/* As nobody: it depends on the machine whether that may. */
+static int without_privilege(void *unused)
+{
+    (void)unused;
+    int uffd = 99;
+    FILE *file = fopen("/proc/sys/vm/unprivileged_userfaultfd", "re");
+    int anybody = file != NULL ? fgetc(file) == '1' : 0;
+    child_check(setresuid(65534, 65534, 65534) == 0);
+    bool device = access("/dev/userfaultfd", R_OK | W_OK) == 0;
+    int err = uffd_open(&uffd);
+    child_check(err == (anybody || device ? 0 : -EPERM));
+    child_check(err == 0 || uffd == 99);
+    return 0;
+}
+
+static void opening(void **unused)
+{
+    (void)unused;
+    assert_int_equal(in_child(without_descriptors, NULL), 0);
+    if (geteuid() != 0) {
+        skip_because("only root can become nobody");
+    }
+    assert_int_equal(in_child(without_privilege, NULL), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(destination_taken),        cmocka_unit_test(huge_destination_taken),
-        cmocka_unit_test(source_missing),           cmocka_unit_test(allocation_onto_a_page),
+        cmocka_unit_test(destination_taken),
+        cmocka_unit_test(huge_destination_taken),
+        cmocka_unit_test(source_missing),
+        cmocka_unit_test(allocation_onto_a_page),
         cmocka_unit_test(shared_since_a_fork),
-        cmocka_unit_test(huge_shared_since_a_fork), cmocka_unit_test(a_fork_shares_nothing),
-        cmocka_unit_test(pinned_for_dma),           cmocka_unit_test(huge_pinned_for_dma),
-        cmocka_unit_test(impossible_moves),         cmocka_unit_test(memory_of_other_kinds),
-        cmocka_unit_test(memory_that_is_not_there), cmocka_unit_test(memory_of_somebody_else),
+        cmocka_unit_test(huge_shared_since_a_fork),
+        cmocka_unit_test(a_fork_shares_nothing),
+        cmocka_unit_test(pinned_for_dma),
+        cmocka_unit_test(huge_pinned_for_dma),
+        cmocka_unit_test(impossible_moves),
+        cmocka_unit_test(memory_of_other_kinds),
+        cmocka_unit_test(memory_that_is_not_there),
+        cmocka_unit_test(memory_of_somebody_else),
         cmocka_unit_test(faults_of_nobody),
+        cmocka_unit_test(opening),
     };
     return fixture_available() ? cmocka_run_group_tests_name("host_errors", tests, NULL, NULL) : 77;
 }

@@ -1,16 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* Hosts that have not enough: an allocation gets all or nothing, nobody is
  * killed for it, and the domain can say what there was. */
+#include "cgroup.h"
 #include "fixture.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define OPS (&linux_host_ops)
@@ -113,93 +110,12 @@ static void address_space(void **unused)
     assert_int_equal(in_child(short_of_addresses_to_open, NULL), 0);
 }
 
-static bool write_file(const char *directory, const char *name, const char *text)
-{
-    char path[1024];
-    snprintf(path, sizeof(path), "%s/%s", directory, name);
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    bool wrote = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-    if (fd >= 0) {
-        close(fd);
-    }
-    return wrote;
-}
-
-/* Makes a cgroup with a memory limit in `parent`; false if it cannot. */
-static bool make_group(const char *parent, const char *limit_file, char *path, size_t size)
-{
-    char text[32];
-    if (snprintf(path, size, "%s/ballast-test-%d", parent, (int)getpid()) >= (int)size ||
-        mkdir(path, 0755) != 0) {
-        return false;
-    }
-    snprintf(text, sizeof(text), "%" PRIu64, LIMIT);
-    if (write_file(path, limit_file, text)) {
-        return true;
-    }
-    rmdir(path);
-    return false;
-}
-
-/* The path of our cgroup in the hierarchy whose controllers are those. */
-static bool own_group(const char *controllers, char *path, size_t size)
-{
-    FILE *file = fopen("/proc/self/cgroup", "re");
-    char line[512], wanted[64];
-    bool found = false;
-    snprintf(wanted, sizeof(wanted), ":%s:", controllers);
-    while (file != NULL && !found && fgets(line, sizeof(line), file) != NULL) {
-        char *at = strstr(line, wanted);
-        if (at != NULL) {
-            line[strcspn(line, "\n")] = '\0';
-            snprintf(path, size, "%s", at + strlen(wanted));
-            found = true;
-        }
-    }
-    if (file != NULL) {
-        fclose(file);
-    }
-    return found;
-}
-
-/* A memory cgroup below ours, or beside ours where ours may have none (v2 wants
- * processes in leaves only). */
-static bool find_group(char *path, size_t size)
-{
-    static const struct {
-        const char *controllers, *mount, *limit;
-    } versions[] = {
-        {"", "/sys/fs/cgroup", "memory.max"},
-        {"", "/sys/fs/cgroup/unified", "memory.max"},
-        {"memory", "/sys/fs/cgroup/memory", "memory.limit_in_bytes"},
-    };
-    for (size_t i = 0; i < sizeof(versions) / sizeof(versions[0]); i++) {
-        char own[256], parent[512];
-        if (!own_group(versions[i].controllers, own, sizeof(own))) {
-            continue;
-        }
-        for (char *cut = own; cut != NULL; cut = strrchr(own, '/')) {
-            if (cut != own) {
-                *cut = '\0';
-            }
-            snprintf(parent, sizeof(parent), "%s%s", versions[i].mount, own);
-            if (make_group(parent, versions[i].limit, path, size)) {
-                return true;
-            }
-            if (cut == own && own[0] == '/' && strrchr(own, '/') == own) {
-                own[0] = '\0';
-            }
-        }
-    }
-    return false;
-}
-
 static int in_group(void *group)
 {
     struct fixture f;
     uint64_t bytes = 0;
     enum memory_limit limit = MEMORY_LIMIT_HOST;
-    child_check(write_file(group, "cgroup.procs", "0"));
+    child_check(cgroup_enter(group));
     child_check(memory_available(&bytes, &limit) == 0);
     child_check(limit == MEMORY_LIMIT_CGROUP && bytes <= LIMIT && bytes > LIMIT - 32 * MIB);
 
@@ -234,13 +150,11 @@ static void memory_cgroup(void **unused)
 {
     (void)unused;
     char group[1024];
-    if (!find_group(group, sizeof(group))) {
+    if (!cgroup_make(LIMIT, group, sizeof(group))) {
         skip_because("no memory cgroup could be made (it takes root, or a delegated one)");
     }
     int status = in_child(in_group, group);
-    for (int tries = 0; rmdir(group) != 0 && tries < 100; tries++) {
-        usleep(10000); /* the kernel may still be taking the child apart */
-    }
+    cgroup_remove(group);
     assert_int_equal(status, 0);
 }
 

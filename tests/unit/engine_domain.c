@@ -480,6 +480,15 @@ static void fatal_errors_of_reclaim_reach_the_caller(void **unused)
     assert_int_equal(domain_populate(&f.domain, gfn(4 * SP)), -EIO);
     assert_int_equal(f.domain.state, DOMAIN_BROKEN);
     holds();
+    stop();
+    /* In eager reclaim too, though the cache is not empty. */
+    fake_domain_start(&f, 8 * SP, 2 * SP);
+    fill(0, 1, 0);
+    f.domain.p2m.births += 1000;
+    fake_host_fail(&f.host, (struct fake_failure){.op = FAKE_TAKE, .err = -ENOENT, .times = 1});
+    assert_int_equal(domain_populate(&f.domain, gfn(4 * SP)), -EIO);
+    assert_int_equal(f.domain.state, DOMAIN_BROKEN);
+    holds();
     /* It refuses everything from here on, and only dying is left. */
     pages_t missing = 99, left = 99;
     assert_int_equal(domain_populate(&f.domain, gfn(0)), -EIO);

@@ -248,6 +248,20 @@ static void a_flat_slot_is_made_if_there_is_none(void **unused)
     }
 }
 
+static void a_slot_that_was_never_used_is_flat(void **unused)
+{
+    (void)unused;
+    start(1);
+    assert_int_equal(fake_domain_touch(&f, gfn(0), 0), 0);
+    cache_unflattened(&f.domain.cache, 0); /* the only one used so far */
+    assert_int_equal(transfer_take_superpage(&f.domain, 0, TRANSFER_IF_ZERO), 1);
+    assert_int_equal(f.domain.cache.lengths[CACHE_FULL_HUGE], 1);
+    assert_int_equal(f.domain.cache.fresh, 2);
+    assert_int_equal(f.host.calls[FAKE_FLATTEN_CACHE], 0);
+    holds();
+    stop();
+}
+
 static void a_page_in_transit_is_offered_again_and_again(void **unused)
 {
     (void)unused;
@@ -746,6 +760,7 @@ int main(void)
         cmocka_unit_test(scrubbed_pages_are_zero),
         cmocka_unit_test(without_room_nothing_is_taken),
         cmocka_unit_test(a_flat_slot_is_made_if_there_is_none),
+        cmocka_unit_test(a_slot_that_was_never_used_is_flat),
         cmocka_unit_test(a_page_in_transit_is_offered_again_and_again),
         cmocka_unit_test(what_is_put_back_in_pieces_is_not_huge),
         cmocka_unit_test(a_page_in_transit_that_cannot_return_is_the_end),

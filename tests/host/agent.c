@@ -1,0 +1,706 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The agent in a process that looks like QEMU to it (fake_qemu.c), started the
+ * way docs/protocol.md says: what a user, a client and an observer see of it.
+ *
+ * Usage: test_host_agent AGENT FAKE_QEMU INSPECT
+ */
+#include "cgroup.h"
+#include "fixture.h"
+
+#include "ctl/client.h"
+#include "ctl/runtime_dir.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+/* Nothing here takes so long; whoever waits longer waits for ever. */
+#define PATIENCE_MS 60000
+
+#define RAM_MIB    "64"
+#define RAM_PAGES  (32 * SUPERPAGE_PAGES)
+#define TARGET_MIB 16
+#define TARGET     (8 * SUPERPAGE_PAGES)
+#define RAM        "block", "pc.ram", "memory-backend-ram", RAM_MIB, "private"
+
+static const char *agent_path, *fake_qemu, *inspect_path;
+static char base[64];
+static pid_t running; /* the last process started, until it was waited for */
+
+/* How one process is started. Zero: the usual. */
+struct plan {
+    uint64_t target_mib, max_mib;
+    const char *config;  /* instead of the usual BALLAST_AGENT */
+    const char *program; /* instead of fake_qemu */
+    const char *named;   /* what the launcher says the program is */
+    const char *preload; /* the user's own */
+    const char *group;   /* memory cgroup */
+    int terminal;        /* standard input and output, if not 0 */
+};
+
+struct process {
+    pid_t pid;
+    int input, output, errors; /* our ends */
+    char socket_path[PATH_MAX], folder[PATH_MAX];
+    char config[4096]; /* what BALLAST_AGENT was */
+};
+
+/* The child's part of start(). */
+__attribute__((noreturn)) static void become(const struct plan *plan, const struct runtime_dir *dir,
+                                             const char *config, const int fds[3],
+                                             const char *const *arguments)
+{
+    const char *argv[64] = {plan->program != NULL ? plan->program : fake_qemu};
+    size_t count = 1;
+    while (*arguments != NULL && count < 63) {
+        argv[count++] = *arguments++;
+    }
+    char preload[PATH_MAX * 2];
+    snprintf(preload, sizeof(preload), "%s%s%s", agent_path, plan->preload != NULL ? " " : "",
+             plan->preload != NULL ? plan->preload : "");
+    if (plan->terminal != 0) {
+        setsid(); /* or the terminal may stop us */
+    }
+    for (int fd = 0; fd < 3; fd++) {
+        dup2(fds[fd], fd);
+    }
+    fcntl(dir->lock_fd, F_SETFD, 0);
+    if (plan->group != NULL && !cgroup_enter(plan->group)) {
+        _exit(98);
+    }
+    setenv("LD_PRELOAD", preload, 1);
+    setenv("BALLAST_AGENT", config, 1);
+    /* For builds with a sanitizer, whose library must bear the preloaded one. */
+    setenv("ASAN_OPTIONS", "verify_asan_link_order=0:detect_leaks=0", 1);
+    execv(argv[0], (char **)argv);
+    _exit(97);
+}
+
+static struct process start_argv(const struct plan *plan, const char *const *arguments)
+{
+    struct process process = {0};
+    struct runtime_dir dir;
+    int input[2], output[2], errors[2];
+    assert_int_equal(runtime_dir_create(base, "vm", &dir), 0);
+    memcpy(process.socket_path, dir.socket_path, sizeof(dir.socket_path));
+    memcpy(process.folder, dir.path, sizeof(dir.path));
+    char named[PATH_MAX + 32] = "", preload[PATH_MAX + 32] = "";
+    if (plan->named != NULL) {
+        snprintf(named, sizeof(named), ", \"program\": \"%s\"", plan->named);
+    }
+    if (plan->preload != NULL) {
+        snprintf(preload, sizeof(preload), ", \"preload\": \"%s\"", plan->preload);
+    }
+    snprintf(process.config, sizeof(process.config),
+             "{\"name\": \"vm\", \"directory\": \"%.1024s\", \"lock_fd\": %d, \"target_bytes\": "
+             "%" PRIu64 ", \"max_bytes\": %" PRIu64 "%.1024s%.1024s}",
+             dir.path, dir.lock_fd,
+             (plan->target_mib != 0 ? plan->target_mib : (uint64_t)TARGET_MIB) * MIB,
+             plan->max_mib * MIB, named, preload);
+    assert_int_equal(pipe2(input, O_CLOEXEC), 0);
+    assert_int_equal(pipe2(output, O_CLOEXEC), 0);
+    assert_int_equal(pipe2(errors, O_CLOEXEC), 0);
+    int fds[3] = {input[0], output[1], errors[1]};
+    if (plan->terminal != 0) {
+        fds[0] = fds[1] = plan->terminal;
+    }
+    fflush(NULL);
+    process.pid = fork();
+    if (process.pid == 0) {
+        become(plan, &dir, plan->config != NULL ? plan->config : process.config, fds, arguments);
+    }
+    assert_true(process.pid > 0);
+    running = process.pid;
+    runtime_dir_close(&dir);
+    close(input[0]);
+    close(output[1]);
+    close(errors[1]);
+    process.input = input[1];
+    process.output = output[0];
+    process.errors = errors[0];
+    return process;
+}
+
+#define start(plan, ...) start_argv(plan, (const char *const[]){__VA_ARGS__, NULL})
+
+/* Reads until the end, or with `line` to the end of a line. */
+static void read_text(int fd, char *text, size_t size, bool line)
+{
+    size_t length = 0;
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+    for (;;) {
+        if (poll(&poll_fd, 1, PATIENCE_MS) != 1) {
+            fail_msg("nothing came for a minute, after: %.*s", (int)length, text);
+        }
+        ssize_t got = read(fd, text + length, line ? 1 : size - 1 - length);
+        if (got <= 0 || length + (size_t)got >= size - 1) {
+            break;
+        }
+        length += (size_t)got;
+        if (line && text[length - 1] == '\n') {
+            break;
+        }
+    }
+    text[length] = '\0';
+}
+
+static void wait_ready(const struct process *process)
+{
+    char line[64];
+    read_text(process->output, line, sizeof(line), true);
+    if (strcmp(line, "ready\n") != 0) {
+        char errors[1024];
+        read_text(process->errors, errors, sizeof(errors), false);
+        fail_msg("not ready: %s%s", line, errors);
+    }
+}
+
+static void go_on(const struct process *process)
+{
+    assert_int_equal(write(process->input, "\n", 1), 1);
+}
+
+/* Waits for its end, and leaves the rest to finish(). */
+static void wait_end(const struct process *process)
+{
+    siginfo_t info;
+    assert_int_equal(waitid(P_PID, (id_t)process->pid, &info, WEXITED | WNOWAIT), 0);
+}
+
+/* The exit status, or 128 + the signal, and what it wrote to standard error. */
+static int finish(struct process *process, char *errors, size_t size)
+{
+    char text[2048];
+    read_text(process->errors, text, sizeof(text), false);
+    int status = 0;
+    assert_int_equal(waitpid(process->pid, &status, 0), process->pid);
+    running = 0;
+    close(process->input);
+    close(process->output);
+    close(process->errors);
+    if (errors != NULL) {
+        snprintf(errors, size, "%s", text);
+    } else if (text[0] != '\0') {
+        fail_msg("it said: %s", text);
+    }
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static bool exists(const char *path)
+{
+    struct stat info;
+    return lstat(path, &info) == 0;
+}
+
+/* It ended with that status and one line that says why, and left no files. */
+static void ends_with(struct process *process, int status, const char *why)
+{
+    char errors[2048];
+    int found = finish(process, errors, sizeof(errors));
+    if (found != status || strncmp(errors, "ballast: ", 9) != 0 || strstr(errors, why) == NULL ||
+        strchr(errors, '\n') != errors + strlen(errors) - 1) {
+        fail_msg("status %d with: %s\n instead of %d with one line: %s", found, errors, status,
+                 why);
+    }
+    assert_false(exists(process->folder));
+}
+
+static struct ctl_client *connect_to(const struct process *process)
+{
+    struct ctl_client *client = NULL;
+    assert_int_equal(ctl_client_connect(process->socket_path, PATIENCE_MS, &client), 0);
+    return client;
+}
+
+static json_t *query(const struct process *process)
+{
+    json_t *reply = NULL;
+    struct ctl_error error;
+    struct ctl_client *client = connect_to(process);
+    assert_int_equal(ctl_client_call(client, "query-domain", NULL, PATIENCE_MS, &reply, &error), 0);
+    ctl_client_close(client);
+    return reply;
+}
+
+static uint64_t count_of(const json_t *reply, const char *key)
+{
+    assert_true(json_is_integer(json_object_get(reply, key)));
+    return (uint64_t)json_integer_value(json_object_get(reply, key));
+}
+
+static pages_t resident(pid_t pid, const json_t *reply, const char *start, const char *bytes)
+{
+    struct residency_reader reader;
+    struct residency found;
+    assert_int_equal(residency_open(pid, &reader), 0);
+    assert_int_equal(residency_scan(&reader,
+                                    (struct range){count_of(reply, start), count_of(reply, bytes)},
+                                    &found),
+                     0);
+    residency_close(&reader);
+    return found.pages;
+}
+
+/* The domain's books, which balance, and the kernel's, which agree. */
+static void check_books(const struct process *process, pages_t populated)
+{
+    json_t *reply = query(process);
+    pid_t pid = (pid_t)count_of(reply, "pid");
+    assert_string_equal(json_string_value(json_object_get(reply, "name")), "vm");
+    assert_string_equal(json_string_value(json_object_get(reply, "state")), "running");
+    assert_int_equal(count_of(reply, "max_pages"), RAM_PAGES);
+    assert_int_equal(count_of(reply, "target_pages"), TARGET);
+    assert_int_equal(count_of(reply, "total_pages"), TARGET);
+    assert_int_equal(count_of(reply, "populated_pages"), populated);
+    assert_int_equal(count_of(reply, "cache_pages"), TARGET - populated);
+    assert_int_equal(count_of(reply, "pod_entries_pages"), RAM_PAGES - populated);
+    assert_int_equal(count_of(reply, "out_pages"), 0);
+    assert_int_equal(count_of(reply, "ram_bytes"), pages_to_bytes(RAM_PAGES));
+    assert_int_equal(resident(pid, reply, "ram_start", "ram_bytes"), populated);
+    assert_int_equal(resident(pid, reply, "cache_start", "cache_bytes"), TARGET - populated);
+    json_decref(reply);
+}
+
+/* After a test that failed: the next one starts afresh. */
+static int clean_up(void **unused)
+{
+    (void)unused;
+    if (running != 0) {
+        kill(running, SIGKILL);
+        waitpid(running, NULL, 0);
+        running = 0;
+    }
+    runtime_clean(base, "vm");
+    return 0;
+}
+
+static void exports(void **unused)
+{
+    (void)unused;
+    static const char *const expected = "madvise\nmlockall\nmmap64\nmremap\nmunmap\n";
+    char command[PATH_MAX + 128], text[1024];
+    snprintf(command, sizeof(command),
+             "nm -D --defined-only '%s' 2>&1 | awk '{ print $3 }' | LC_ALL=C sort", agent_path);
+    FILE *nm = popen(command, "re");
+    assert_non_null(nm);
+    size_t length = fread(text, 1, sizeof(text) - 1, nm);
+    text[length] = '\0';
+    pclose(nm);
+    if (length == 0) {
+        skip_because("nm is not there");
+    }
+    assert_string_equal(text, expected);
+}
+
+/* What a wrapper script's shell sees: all is left for the program to come. */
+static void other_programs(void **unused)
+{
+    (void)unused;
+    char text[8192], expected[16384], lock[PATH_MAX + 16];
+    struct process process =
+        start((&(struct plan){.program = inspect_path, .named = "/usr/bin/qemu"}), "x");
+    read_text(process.output, text, sizeof(text), false);
+    assert_int_equal(finish(&process, NULL, 0), 0);
+    int fd = -1;
+    sscanf(strstr(process.config, "lock_fd") + 10, "%d", &fd);
+    snprintf(lock, sizeof(lock), "%.4000s/lock", process.folder);
+    snprintf(expected, sizeof(expected), "LD_PRELOAD=%s\nBALLAST_AGENT=%s\nfd %d %s\nend\n",
+             agent_path, process.config, fd, lock);
+    assert_string_equal(text, expected);
+    assert_true(exists(lock)); /* nothing was removed either */
+    assert_int_equal(runtime_clean(base, "vm"), 0);
+}
+
+/* The launcher's program, or one called like QEMU, which cannot be served. */
+static void unusable_programs(void **unused)
+{
+    (void)unused;
+    static const char *const why = "does not export";
+    struct process process =
+        start((&(struct plan){.program = inspect_path, .named = inspect_path}), "x");
+    ends_with(&process, BALLAST_EXIT_REFUSED, why);
+
+    char copy[PATH_MAX + 32];
+    snprintf(copy, sizeof(copy), "%.4000s", inspect_path);
+    snprintf(strrchr(copy, '/'), 32, "/qemu-system-test-%d", (int)getpid());
+    if (link(inspect_path, copy) == 0) {
+        process = start((&(struct plan){.program = copy}), "x");
+        wait_end(&process);
+        unlink(copy);
+        ends_with(&process, BALLAST_EXIT_REFUSED, why);
+    }
+}
+
+static void serves_guest_ram(void **unused)
+{
+    (void)unused;
+    char lock[PATH_MAX + 16];
+    /* Memory of another kind comes first: it is not guest RAM, by its owner. */
+    struct process process =
+        start(&(struct plan){0}, "block", "pc.bios", "-", "4", "private", RAM, "ready", "hang");
+    wait_ready(&process);
+    check_books(&process, 0);
+    snprintf(lock, sizeof(lock), "%.4000s/lock", process.folder);
+    assert_true(exists(lock) && exists(process.socket_path));
+    kill(process.pid, SIGKILL);
+    assert_int_equal(finish(&process, NULL, 0), 128 + SIGKILL);
+    assert_int_equal(runtime_clean(base, "vm"), 0);
+
+    process = start(&(struct plan){0}, RAM, "ready", "touch", "4096", "512", "touch", "100", "1",
+                    "touch", "1024", "1024", "ready", "check", "4096", "512", "check", "100", "1",
+                    "zeros", "101", "411", "check", "1024", "1024", "exit", "7");
+    wait_ready(&process);
+    check_books(&process, 0);
+    go_on(&process);
+    wait_ready(&process);
+    check_books(&process, 4 * SUPERPAGE_PAGES);
+    go_on(&process);
+    assert_int_equal(finish(&process, NULL, 0), 7);
+    assert_false(exists(process.folder)); /* removed at exit */
+}
+
+#define DONTNEED       "4"
+#define FREE           "8"
+#define DOFORK         "11"
+#define MERGEABLE      "12"
+#define POPULATE_READ  "22"
+#define POPULATE_WRITE "23"
+#define DONTNEED_LOCK  "24"
+
+/* The balloon and free page reporting give pages up: they stay the domain's. */
+static void discards(void **unused)
+{
+    (void)unused;
+    struct process process =
+        start(&(struct plan){0}, RAM, "touch", "0", "1536", "ready", "madvise", "0", "512",
+              DONTNEED, "ready", "madvise", "600", "1", DONTNEED, "madvise", "700", "10", FREE,
+              "madvise", "800", "5", DONTNEED_LOCK, "ready", "zeros", "600", "1", "zeros", "700",
+              "10", "zeros", "800", "5", "check", "599", "1", "check", "601", "99", "check", "710",
+              "90", "check", "805", "731", "zeros", "0", "512", "ready");
+    wait_ready(&process);
+    check_books(&process, 3 * SUPERPAGE_PAGES);
+    go_on(&process);
+    wait_ready(&process);
+    check_books(&process, 2 * SUPERPAGE_PAGES);
+    go_on(&process);
+    wait_ready(&process);
+    check_books(&process, 2 * SUPERPAGE_PAGES - 16);
+    go_on(&process);
+    wait_ready(&process);
+    json_t *reply = query(&process);
+    assert_int_equal(count_of(reply, "total_pages"), TARGET);
+    json_decref(reply);
+    go_on(&process);
+    assert_int_equal(finish(&process, NULL, 0), 0);
+}
+
+/* prealloc=on, mem-merge=on and the like bring nothing in, and no harm. */
+static void advice_that_is_not_taken(void **unused)
+{
+    (void)unused;
+    struct process process =
+        start(&(struct plan){0}, RAM, "touch", "0", "512", "madvise", "0", "16384", POPULATE_WRITE,
+              "madvise", "0", "16384", POPULATE_READ, "madvise", "0", "16384", MERGEABLE, "madvise",
+              "0", "16384", DOFORK, "forkexit", "fixed", "mremap", "elsewhere", "mlockall", "check",
+              "0", "512", "touch", "512", "512", "ready");
+    wait_ready(&process);
+    check_books(&process, 2 * SUPERPAGE_PAGES);
+    go_on(&process);
+    assert_int_equal(finish(&process, NULL, 0), 0);
+    assert_false(exists(process.folder));
+}
+
+/* Before there is guest RAM, and where there is no agent's business at all. */
+static void other_memory(void **unused)
+{
+    (void)unused;
+    struct process process = start(&(struct plan){0}, "elsewhere", "exit", "3");
+    assert_int_equal(finish(&process, NULL, 0), 3);
+    /* It never had guest RAM (qemu -version): the launcher's files are left,
+     * dead and free to be removed. */
+    enum runtime_state state = RUNTIME_LIVE;
+    assert_int_equal(runtime_look(base, "vm", &state), 0);
+    assert_int_equal(state, RUNTIME_DEAD);
+    assert_int_equal(runtime_clean(base, "vm"), 0);
+    assert_false(exists(process.folder));
+}
+
+static void refusals(void **unused)
+{
+    (void)unused;
+    static const struct {
+        const char *why;
+        struct plan plan;
+        const char *arguments[16];
+    } cases[] = {
+        {"second block", {0}, {RAM, "block", "ram1", "memory-backend-ram", "32", "private"}},
+        {"is shared memory", {0}, {"block", "ram0", "memory-backend-ram", RAM_MIB, "shared"}},
+        {"memory-backend-file", {0}, {"block", "ram0", "memory-backend-file", RAM_MIB, "private"}},
+        {"memory-backend-memfd", {0}, {"block", "ram0", "memory-backend-memfd", RAM_MIB, "shared"}},
+        {"has 64 MiB, and -m says 128 MiB", {.max_mib = 128}, {RAM}},
+        {"not aligned", {0}, {"block", "ram0", "memory-backend-ram", RAM_MIB, "unaligned"}},
+        {"pins all of its RAM", {0}, {"pinned", RAM}},
+        {"has no memory backend", {.max_mib = 64}, {"block", "old.ram", "-", RAM_MIB, "private"}},
+        {"target (66 MiB) must be at least 2 MiB and at most guest RAM", {.target_mib = 66}, {RAM}},
+        {"target (16 MiB) must be at least 2 MiB and at most guest RAM",
+         {0},
+         {"block", "tiny", "memory-backend-ram", "1", "private"}},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct process process = start_argv(&cases[i].plan, cases[i].arguments);
+        ends_with(&process, BALLAST_EXIT_REFUSED, cases[i].why);
+    }
+}
+
+/* Without a configuration that can be trusted there is no folder to remove. */
+static void bad_configurations(void **unused)
+{
+    (void)unused;
+    static const char *const configs[] = {
+        "",
+        "{}",
+        "{\"name\": \"vm\", \"directory\": \"/nowhere\", \"lock_fd\": 3, \"target_bytes\": "
+        "1048576, "
+        "\"max_bytes\": 0}",
+    };
+    for (size_t i = 0; i < sizeof(configs) / sizeof(configs[0]); i++) {
+        char errors[1024];
+        struct process process = start((&(struct plan){.config = configs[i]}), RAM, "hang");
+        assert_int_equal(finish(&process, errors, sizeof(errors)), BALLAST_EXIT_REFUSED);
+        assert_non_null(strstr(errors, "ballast: BALLAST_AGENT is not as it must be: "));
+        assert_ptr_equal(strchr(errors, '\n'), errors + strlen(errors) - 1);
+        assert_int_equal(runtime_clean(base, "vm"), 0);
+    }
+}
+
+static void short_host(void **unused)
+{
+    (void)unused;
+    char group[1024];
+    if (!cgroup_make(128 * MIB, group, sizeof(group))) {
+        skip_because("no memory cgroup could be made (it takes root, or a delegated one)");
+    }
+    struct process process = start((&(struct plan){.target_mib = 256, .group = group}), "block",
+                                   "pc.ram", "memory-backend-ram", "512", "private", "hang");
+    ends_with(&process, BALLAST_EXIT_REFUSED, "the host cannot give the target: 256 MiB wanted, ");
+    cgroup_remove(group);
+}
+
+static void exhaustion(void **unused)
+{
+    (void)unused;
+    struct process process = start(&(struct plan){0}, RAM, "touch", "0", "16384", "exit", "0");
+    ends_with(&process, BALLAST_EXIT_EXHAUSTED,
+              "out of memory: the guest touched gfn 0x1000, all "
+              "4096 pages of the target (16 MiB)");
+    /* A guest that only clears its memory goes through all of it. */
+    process =
+        start(&(struct plan){0}, RAM, "clear", "0", "16384", "zeros", "0", "16384", "exit", "0");
+    assert_int_equal(finish(&process, NULL, 0), 0);
+}
+
+static void destruction(void **unused)
+{
+    (void)unused;
+    json_t *reply = NULL;
+    struct ctl_error error;
+    struct process process = start(&(struct plan){0}, RAM, "touch", "0", "600", "ready");
+    wait_ready(&process);
+    struct ctl_client *client = connect_to(&process);
+    assert_int_equal(ctl_client_call(client, "destroy", NULL, PATIENCE_MS, &reply, &error), 0);
+    assert_int_equal(json_object_size(reply), 0);
+    assert_int_equal(ctl_client_wait_closed(client, PATIENCE_MS), 0);
+    ctl_client_close(client);
+    json_decref(reply);
+    ends_with(&process, BALLAST_EXIT_DESTROYED, "domain vm was destroyed on request");
+}
+
+static void daemonized(void **unused)
+{
+    (void)unused;
+    struct process process =
+        start(&(struct plan){0}, "daemonize", RAM, "touch", "0", "512", "background", "hang");
+    assert_int_equal(finish(&process, NULL, 0), 0);
+    /* The parent is gone, and took nothing with it. */
+    check_books(&process, SUPERPAGE_PAGES);
+    enum runtime_state state = RUNTIME_DEAD;
+    assert_int_equal(runtime_look(base, "vm", &state), 0);
+    assert_int_equal(state, RUNTIME_LIVE);
+    pid_t pid = 0;
+    int pidfd = -1;
+    assert_int_equal(runtime_open_process(base, "vm", 0, &pid, &pidfd), 0);
+    json_t *reply = query(&process);
+    assert_true(pid != process.pid && pid == (pid_t)count_of(reply, "pid"));
+    json_decref(reply);
+    struct ctl_client *client = connect_to(&process);
+    struct ctl_error error;
+    assert_int_equal(ctl_client_call(client, "destroy", NULL, PATIENCE_MS, &reply, &error), 0);
+    json_decref(reply);
+    struct pollfd ended = {.fd = pidfd, .events = POLLIN};
+    assert_int_equal(poll(&ended, 1, PATIENCE_MS), 1);
+    ctl_client_close(client);
+    close(pidfd);
+    assert_false(exists(process.folder));
+}
+
+/* What QEMU starts (a network script, say) finds nothing of ours. */
+static void children(void **unused)
+{
+    (void)unused;
+    char text[4096];
+    struct process process =
+        start(&(struct plan){0}, RAM, "touch", "0", "1", "inspect", inspect_path, "ready",
+              "inspect", inspect_path, "forkexit", "ready");
+    struct ctl_client *client = NULL;
+    for (int round = 0; round < 2; round++) {
+        static const char *const expected[] = {"LD_PRELOAD=(none)\n", "BALLAST_AGENT=(none)\n",
+                                               "end\n"};
+        for (int line = 0; line < 3; line++) {
+            read_text(process.output, text, sizeof(text), true);
+            assert_string_equal(text, expected[line]);
+        }
+        wait_ready(&process);
+        if (client == NULL) {
+            client = connect_to(&process); /* one more descriptor for the second child */
+        }
+        go_on(&process);
+    }
+    ctl_client_close(client);
+    assert_int_equal(finish(&process, NULL, 0), 0);
+
+    /* The user's own LD_PRELOAD comes back. */
+    process = start((&(struct plan){.preload = "libpthread.so.0"}), RAM, "inspect", inspect_path);
+    read_text(process.output, text, sizeof(text), true);
+    assert_string_equal(text, "LD_PRELOAD=libpthread.so.0\n");
+    read_text(process.output, text, sizeof(text), true);
+    assert_string_equal(text, "BALLAST_AGENT=(none)\n");
+    assert_int_equal(finish(&process, NULL, 0), 0);
+}
+
+/* A child that exits in the ordinary way takes nothing down with it. */
+static void a_child_exits(void **unused)
+{
+    (void)unused;
+    struct process process = start(&(struct plan){0}, RAM, "touch", "0", "512", "forkexit", "ready",
+                                   "check", "0", "512");
+    wait_ready(&process);
+    check_books(&process, SUPERPAGE_PAGES);
+    go_on(&process);
+    assert_int_equal(finish(&process, NULL, 0), 0);
+    assert_false(exists(process.folder));
+}
+
+static void terminal(void **unused)
+{
+    (void)unused;
+    int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    assert_true(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
+    int slave = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
+    assert_true(slave >= 0);
+    struct termios before, after;
+    assert_int_equal(tcgetattr(slave, &before), 0);
+    int flags = fcntl(slave, F_GETFL);
+    assert_true(before.c_lflag & ECHO);
+    struct process process =
+        start((&(struct plan){.terminal = slave}), "raw", RAM, "touch", "0", "16384");
+    ends_with(&process, BALLAST_EXIT_EXHAUSTED, "out of memory");
+    assert_int_equal(tcgetattr(slave, &after), 0);
+    assert_int_equal(after.c_lflag, before.c_lflag);
+    assert_int_equal(after.c_oflag, before.c_oflag);
+    assert_int_equal(after.c_iflag, before.c_iflag);
+    assert_int_equal(fcntl(slave, F_GETFL), flags);
+    close(slave);
+    close(master);
+}
+
+static void killed(void **unused)
+{
+    (void)unused;
+    enum runtime_state state = RUNTIME_DEAD;
+    struct process process = start(&(struct plan){0}, RAM, "touch", "0", "512", "ready");
+    wait_ready(&process);
+    assert_int_equal(runtime_look(base, "vm", &state), 0);
+    assert_int_equal(state, RUNTIME_LIVE);
+    assert_int_equal(runtime_clean(base, "vm"), -EBUSY);
+    kill(process.pid, SIGKILL);
+    assert_int_equal(finish(&process, NULL, 0), 128 + SIGKILL);
+    assert_true(exists(process.socket_path));
+    assert_int_equal(runtime_look(base, "vm", &state), 0);
+    assert_int_equal(state, RUNTIME_DEAD);
+    assert_int_equal(runtime_clean(base, "vm"), 0);
+    assert_false(exists(process.folder));
+}
+
+/* QEMU frees guest RAM when it is done with it: so is the domain. */
+static void unmapped(void **unused)
+{
+    (void)unused;
+    struct process process = start(&(struct plan){0}, RAM, "touch", "0", "512", "munmap", "ready");
+    wait_ready(&process);
+    json_t *reply = query(&process);
+    assert_string_equal(json_string_value(json_object_get(reply, "state")), "dying");
+    assert_int_equal(count_of(reply, "cache_pages"), 0);
+    assert_int_equal(resident(process.pid, reply, "cache_start", "cache_bytes"), 0);
+    json_decref(reply);
+    go_on(&process);
+    assert_int_equal(finish(&process, NULL, 0), 0);
+    assert_false(exists(process.folder));
+}
+
+int main(int count, char **arguments)
+{
+    if (count != 4) {
+        fprintf(stderr, "usage: %s AGENT FAKE_QEMU INSPECT\n", arguments[0]);
+        return 2;
+    }
+    agent_path = realpath(arguments[1], NULL);
+    fake_qemu = realpath(arguments[2], NULL);
+    inspect_path = realpath(arguments[3], NULL);
+    if (agent_path == NULL || fake_qemu == NULL || inspect_path == NULL) {
+        perror(arguments[0]);
+        return 2;
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(exports, clean_up),
+        cmocka_unit_test_teardown(other_programs, clean_up),
+        cmocka_unit_test_teardown(unusable_programs, clean_up),
+        cmocka_unit_test_teardown(serves_guest_ram, clean_up),
+        cmocka_unit_test_teardown(discards, clean_up),
+        cmocka_unit_test_teardown(advice_that_is_not_taken, clean_up),
+        cmocka_unit_test_teardown(other_memory, clean_up),
+        cmocka_unit_test_teardown(refusals, clean_up),
+        cmocka_unit_test_teardown(bad_configurations, clean_up),
+        cmocka_unit_test_teardown(short_host, clean_up),
+        cmocka_unit_test_teardown(exhaustion, clean_up),
+        cmocka_unit_test_teardown(destruction, clean_up),
+        cmocka_unit_test_teardown(daemonized, clean_up),
+        cmocka_unit_test_teardown(children, clean_up),
+        cmocka_unit_test_teardown(a_child_exits, clean_up),
+        cmocka_unit_test_teardown(terminal, clean_up),
+        cmocka_unit_test_teardown(killed, clean_up),
+        cmocka_unit_test_teardown(unmapped, clean_up),
+    };
+    if (!fixture_available()) {
+        return 77;
+    }
+    signal(SIGPIPE, SIG_IGN);
+    close_range(3, ~0U, 0); /* whatever we were started with is not the agent's */
+    strcpy(base, "/tmp/ballast-test-XXXXXX");
+    if (mkdtemp(base) == NULL) {
+        perror(base);
+        return 1;
+    }
+    int failed = cmocka_run_group_tests_name("host_agent", tests, NULL, NULL);
+    rmdir(base);
+    return failed;
+}

@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the agent sees of QEMU, without QEMU: a program that exports the five
+ * functions by which the agent finds guest RAM, maps memory the way QEMU does,
+ * and then does what its arguments say, one after the other:
+ *
+ *   block NAME TYPE MIB HOW    make a block of memory. TYPE is its owner's QOM
+ *                              type, or "-" for none. HOW: private, shared, or
+ *                              unaligned
+ *   touch FIRST COUNT          write to pages of the first block
+ *   check FIRST COUNT          they must hold what touch wrote
+ *   clear FIRST COUNT          write zeros to them
+ *   zeros FIRST COUNT          they must hold zeros
+ *   madvise FIRST COUNT ADVICE as a number; must return 0
+ *   elsewhere                  madvise, mmap, mremap and munmap of other memory
+ *                              must do what they always do
+ *   fixed, mremap              mapping over guest RAM, or moving it, must fail
+ *   munmap                     unmap the first block
+ *   mlockall                   must not bring guest RAM in
+ *   pinned                     refuse to keep RAM discardable, as with VFIO
+ *   ready                      print "ready", wait for a line
+ *   inspect                    run the program after it in a child
+ *   forkexit                   a child that calls exit
+ *   daemonize, background      go into the background as -daemonize does, in two
+ *                              steps: fork at once, let the parent go later
+ *   raw                        set the terminal raw and non-blocking
+ *   exit STATUS, hang
+ *
+ * What must be and is not ends it with status 99.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+#define EXPORT    __attribute__((visibility("default")))
+#define PAGE      ((size_t)4096)
+#define ALIGNMENT ((size_t)2 << 20)
+#define BLOCKS    4
+
+struct object {
+    const char *type;
+};
+
+struct region {
+    const char *name;
+    char *host;
+    size_t bytes;
+    struct object owner;
+};
+
+static struct region blocks[BLOCKS];
+static size_t block_count;
+static bool pinned;
+static int background = -1; /* tells the parent that -daemonize left behind */
+
+EXPORT void *memory_region_from_host(void *host, uint64_t *offset);
+EXPORT const char *memory_region_name(const void *region);
+EXPORT void *memory_region_owner(void *region);
+EXPORT const char *object_get_typename(const void *object);
+EXPORT int ram_block_discard_require(bool state);
+
+/* The agent looks at guest RAM while the guest writes to it: no race of ours. */
+EXPORT const char *__tsan_default_suppressions(void);
+const char *__tsan_default_suppressions(void)
+{
+    return "race:page_looks_zero\n";
+}
+
+void *memory_region_from_host(void *host, uint64_t *offset)
+{
+    for (size_t i = 0; i < block_count; i++) {
+        if ((char *)host >= blocks[i].host && (char *)host < blocks[i].host + blocks[i].bytes) {
+            *offset = (uint64_t)((char *)host - blocks[i].host);
+            return &blocks[i];
+        }
+    }
+    return NULL;
+}
+
+const char *memory_region_name(const void *region)
+{
+    return ((const struct region *)region)->name;
+}
+
+void *memory_region_owner(void *region)
+{
+    struct region *block = region;
+    return block->owner.type != NULL ? &block->owner : NULL;
+}
+
+const char *object_get_typename(const void *object)
+{
+    return ((const struct object *)object)->type;
+}
+
+int ram_block_discard_require(bool state)
+{
+    return state && pinned ? -EBUSY : 0;
+}
+
+__attribute__((noreturn)) static void wrong(const char *what)
+{
+    fprintf(stderr, "fake_qemu: %s: %s\n", what, strerror(errno));
+    exit(99);
+}
+
+static void must(bool condition, const char *what)
+{
+    if (!condition) {
+        wrong(what);
+    }
+}
+
+/* As util/mmap-alloc.c and system/physmem.c do it. */
+static void make_block(const char *name, const char *type, size_t mib, const char *how)
+{
+    size_t bytes = mib << 20;
+    char *wide = mmap64(NULL, bytes + 2 * ALIGNMENT, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    must(wide != MAP_FAILED && block_count < BLOCKS, "reserving a block");
+    char *at = wide + (ALIGNMENT - (uintptr_t)wide % ALIGNMENT) % ALIGNMENT;
+    if (strcmp(how, "unaligned") == 0) {
+        at += PAGE;
+    }
+    int flags = MAP_ANONYMOUS | (strcmp(how, "shared") == 0 ? MAP_SHARED : MAP_PRIVATE);
+    must(mmap64(at, bytes, PROT_READ | PROT_WRITE, MAP_FIXED | flags, -1, 0) == at,
+         "mapping a block");
+    munmap(wide, (size_t)(at - wide));
+    munmap(at + bytes + PAGE, (size_t)(wide + bytes + 2 * ALIGNMENT - at - bytes) - PAGE);
+    madvise(at, bytes, MADV_MERGEABLE);
+    blocks[block_count++] = (struct region){
+        .name = name,
+        .host = at,
+        .bytes = bytes,
+        .owner = {strcmp(type, "-") == 0 ? NULL : type},
+    };
+    madvise(at, bytes, MADV_HUGEPAGE);
+    madvise(at, bytes, MADV_DONTFORK);
+}
+
+static uint64_t *page_at(size_t page)
+{
+    return (uint64_t *)(blocks[0].host + page * PAGE);
+}
+
+/* Writes, or with `check` looks for, a value in each word of some pages. */
+static void pages(size_t first, size_t count, bool zero, bool check)
+{
+    for (size_t page = first; page < first + count; page++) {
+        for (size_t i = 0; i < PAGE / sizeof(uint64_t); i++) {
+            uint64_t value = zero ? 0 : page << 16 | i | 1;
+            if (!check) {
+                page_at(page)[i] = value;
+            } else if (page_at(page)[i] != value) {
+                fprintf(stderr, "fake_qemu: page %zu, word %zu: 0x%llx\n", page, i,
+                        (unsigned long long)page_at(page)[i]);
+                exit(99);
+            }
+        }
+    }
+}
+
+static void use_other_memory(void)
+{
+    size_t bytes = 4 * PAGE;
+    char *at = mmap64(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    must(at != MAP_FAILED, "mmap64");
+    memset(at, 1, bytes);
+    must(madvise(at, PAGE, MADV_DONTNEED) == 0 && at[0] == 0 && at[PAGE] == 1, "MADV_DONTNEED");
+    must(madvise(at, PAGE, 12345) == -1 && errno == EINVAL, "madvise's errno");
+    at = mremap(at, bytes, 2 * bytes, MREMAP_MAYMOVE);
+    must(at != MAP_FAILED && at[0] == 0 && at[PAGE] == 1, "mremap");
+    at[2 * bytes - 1] = 1;
+    char *fixed =
+        mmap64(at, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    must(fixed == at && at[0] == 0, "MAP_FIXED");
+    char *moved = mremap(at + PAGE, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, at);
+    must(moved == at && at[0] == 1, "MREMAP_FIXED");
+    must(munmap(at, PAGE) == 0 && munmap(at + 2 * PAGE, 2 * bytes - 2 * PAGE) == 0, "munmap");
+    must(munmap(at + 1, PAGE) == -1 && errno == EINVAL, "munmap's errno");
+    int self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    at = mmap64(NULL, PAGE, PROT_READ, MAP_PRIVATE, self, 0);
+    must(at != MAP_FAILED && memcmp(at, "\177ELF", 4) == 0, "mapping a file");
+    munmap(at, PAGE);
+    close(self);
+}
+
+static void in_child(char **program)
+{
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        if (program == NULL) {
+            exit(0); /* with destructors and all */
+        }
+        execv(program[0], program);
+        _exit(127);
+    }
+    int status = 0;
+    must(child > 0 && waitpid(child, &status, 0) == child && status == 0, "a child");
+}
+
+/* As os-posix.c does it: the parent lives until the child says so. */
+static void daemonize(void)
+{
+    int ends[2];
+    must(pipe2(ends, O_CLOEXEC) == 0, "pipe");
+    fflush(NULL);
+    pid_t child = fork();
+    if (child > 0) {
+        char byte = 1;
+        close(ends[1]);
+        exit(read(ends[0], &byte, 1) == 1 ? byte : 1);
+    }
+    must(child == 0 && setsid() > 0, "fork");
+    close(ends[0]);
+    background = ends[1];
+}
+
+static void in_background(void)
+{
+    must(write(background, "", 1) == 1, "telling the parent");
+    close(background);
+    background = -1;
+    int null = open("/dev/null", O_RDWR);
+    for (int fd = 0; fd <= 2; fd++) {
+        dup2(null, fd);
+    }
+    close(null);
+}
+
+static void set_raw(void)
+{
+    struct termios terminal;
+    must(tcgetattr(0, &terminal) == 0, "tcgetattr");
+    terminal.c_lflag &= ~(tcflag_t)(ICANON | ECHO | ISIG);
+    terminal.c_oflag &= ~(tcflag_t)OPOST;
+    must(tcsetattr(0, TCSANOW, &terminal) == 0, "tcsetattr");
+    must(fcntl(0, F_SETFL, fcntl(0, F_GETFL) | O_NONBLOCK) == 0, "O_NONBLOCK");
+}
+
+static void must_not_map_over(void)
+{
+    errno = 0;
+    must(mmap64(blocks[0].host + PAGE, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+                0) == MAP_FAILED &&
+             errno == ENOTSUP,
+         "MAP_FIXED over guest RAM");
+}
+
+static void must_not_mremap(void)
+{
+    errno = 0;
+    must(mremap(blocks[0].host, PAGE, PAGE, MREMAP_MAYMOVE) == MAP_FAILED && errno == ENOTSUP,
+         "mremap of guest RAM");
+    char *other = mmap64(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    errno = 0;
+    must(mremap(other, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, blocks[0].host) == MAP_FAILED &&
+             errno == ENOTSUP,
+         "mremap onto guest RAM");
+}
+
+static size_t number(const char *text)
+{
+    return strtoull(text, NULL, 0);
+}
+
+/* Does one command and returns how many arguments it took. */
+static int run(char **argument)
+{
+    const char *command = argument[0];
+    char line[16];
+    if (strcmp(command, "block") == 0) {
+        make_block(argument[1], argument[2], number(argument[3]), argument[4]);
+        return 5;
+    }
+    if (strcmp(command, "touch") == 0 || strcmp(command, "clear") == 0) {
+        pages(number(argument[1]), number(argument[2]), command[0] == 'c', false);
+        return 3;
+    }
+    if (strcmp(command, "check") == 0 || strcmp(command, "zeros") == 0) {
+        pages(number(argument[1]), number(argument[2]), command[0] == 'z', true);
+        return 3;
+    }
+    if (strcmp(command, "madvise") == 0) {
+        must(madvise(page_at(number(argument[1])), number(argument[2]) * PAGE,
+                     (int)number(argument[3])) == 0,
+             "madvise");
+        return 4;
+    }
+    if (strcmp(command, "inspect") == 0) {
+        in_child((char *[]){argument[1], NULL});
+        return 2;
+    }
+    if (strcmp(command, "exit") == 0) {
+        exit((int)number(argument[1]));
+    }
+    if (strcmp(command, "elsewhere") == 0) {
+        use_other_memory();
+    } else if (strcmp(command, "fixed") == 0) {
+        must_not_map_over();
+    } else if (strcmp(command, "mremap") == 0) {
+        must_not_mremap();
+    } else if (strcmp(command, "munmap") == 0) {
+        must(munmap(blocks[0].host, blocks[0].bytes) == 0, "munmap");
+    } else if (strcmp(command, "mlockall") == 0) {
+        must(mlockall(MCL_CURRENT | MCL_FUTURE) == 0, "mlockall");
+    } else if (strcmp(command, "pinned") == 0) {
+        pinned = true;
+    } else if (strcmp(command, "ready") == 0) {
+        must(write(1, "ready\n", 6) == 6 && read(0, line, sizeof(line)) > 0, "ready");
+    } else if (strcmp(command, "forkexit") == 0) {
+        in_child(NULL);
+    } else if (strcmp(command, "daemonize") == 0) {
+        daemonize();
+    } else if (strcmp(command, "background") == 0) {
+        in_background();
+    } else if (strcmp(command, "raw") == 0) {
+        set_raw();
+    } else if (strcmp(command, "hang") == 0) {
+        for (;;) {
+            pause();
+        }
+    } else {
+        errno = ENOSYS;
+        wrong(command);
+    }
+    return 1;
+}
+
+int main(int count, char **arguments)
+{
+    for (int i = 1; i < count;) {
+        i += run(&arguments[i]);
+    }
+    return 0;
+}
