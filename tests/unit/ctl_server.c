@@ -828,29 +828,65 @@ static void kicks_from_many_threads(void **state)
     ctl_client_close(subscribers[1]);
 }
 
-/* Reads ticks from `from` up to a LOST; returns what number should come next. */
+/* Reads an event, tick number `from` or a LOST in its place; returns the number
+ * that should come next. */
+static long long read_on(struct ctl_client *client, long long from, bool *is_lost)
+{
+    struct ctl_event event;
+    json_t *message = NULL;
+
+    assert_int_equal(ctl_client_next_event(client, LIMIT_MS, &message), 0);
+    assert_int_equal(ctl_event_read(message, &event), 0);
+    *is_lost = strcmp(event.name, "LOST") == 0;
+    if (*is_lost) {
+        assert_true(event.realtime_ns > 1500000000);
+        from += json_integer_value(json_object_get(event.data, "events"));
+    } else {
+        assert_int_equal(json_integer_value(json_object_get(event.data, "n")), from);
+        from++;
+    }
+    json_decref(message);
+    return from;
+}
+
 static long long read_up_to_lost(struct ctl_client *client, long long from)
 {
-    for (;;) {
-        struct ctl_event event;
-        json_t *message = NULL;
-        bool is_lost;
+    bool is_lost = false;
 
-        assert_int_equal(ctl_client_next_event(client, LIMIT_MS, &message), 0);
-        assert_int_equal(ctl_event_read(message, &event), 0);
-        is_lost = strcmp(event.name, "LOST") == 0;
-        if (is_lost) {
-            assert_true(event.realtime_ns > 1500000000);
-            from += json_integer_value(json_object_get(event.data, "events"));
-        } else {
-            assert_int_equal(json_integer_value(json_object_get(event.data, "n")), from);
-            from++;
+    while (!is_lost) {
+        from = read_on(client, from, &is_lost);
+    }
+    return from;
+}
+
+/* It reads less than there is, all the time. */
+static void a_slow_subscriber(void **state)
+{
+    enum { ROUNDS = 100, TICKS = 300, READS = 150 };
+    struct fixture *fixture = *state;
+    struct ctl_client *slow = open_subscriber(fixture);
+    long long next = 0;
+    int losses = 0;
+    bool is_lost;
+
+    for (int round = 1; round <= ROUNDS; round++) {
+        make_ticks(fixture, TICKS);
+        while (fixture->told < (long long)round * TICKS) {
+            poll(NULL, 0, 1);
         }
-        json_decref(message);
-        if (is_lost) {
-            return from;
+        for (int i = 0; i < READS && next < fixture->told; i++) {
+            next = read_on(slow, next, &is_lost);
+            losses += is_lost;
         }
     }
+    while (next < ROUNDS * TICKS) {
+        next = read_on(slow, next, &is_lost);
+        losses += is_lost;
+    }
+    assert_int_equal(next, ROUNDS * TICKS);
+    assert_true(losses > 1);
+    no_event(slow);
+    ctl_client_close(slow);
 }
 
 static void a_subscriber_that_does_not_read(void **state)
@@ -1008,6 +1044,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(subscribing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(events_between_replies, set_up, tear_down),
         cmocka_unit_test_setup_teardown(kicks_from_many_threads, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_slow_subscriber, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_subscriber_that_does_not_read, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_request_of_a_full_subscriber, set_up, tear_down),
         cmocka_unit_test_setup_teardown(events_before_the_end, set_up, tear_down),
