@@ -390,8 +390,8 @@ static void events(void **state)
         "{\"event\":\"X\",\"data\":[],\"timestamp\":{\"seconds\":1,\"microseconds\":0}}",
         "{\"event\":\"X\",\"data\":{},\"timestamp\":{\"seconds\":-1,\"microseconds\":0}}",
         "{\"event\":\"X\",\"data\":{},\"timestamp\":{\"seconds\":1,\"microseconds\":1000000}}",
-        "{\"event\":\"X\",\"data\":{},\"timestamp\":{\"seconds\":9223372036854775807,"
-        "\"microseconds\":0}}",
+        ("{\"event\":\"X\",\"data\":{},\"timestamp\":{\"seconds\":9223372036854775807,"
+         "\"microseconds\":0}}"),
         "{\"return\":{}}",
     };
     json_t *message = ctl_event_build("BUILT", json_pack("{s:i}", "n", 7), 1700000000123456789u);
