@@ -129,7 +129,7 @@ static int fail_above_target(const struct change *change, const json_t *state, c
     domain_format_pages(state, "pod_entries_pages", entries);
     size_format(change->target_bytes, target);
     size_format(surplus_bytes(change, state), surplus);
-    cli_error("%s: '%s' has come down to %s, %s above its target, %s: the guest keeps %s in use "
+    cli_error("%s: '%s' still owns %s, %s above its target, %s: the guest keeps %s in use "
               "and may still touch %s; the target stands and is reached as the guest gives memory "
               "back: %s, or raise the target",
               why, change->name, total, surplus, target, populated, entries,
