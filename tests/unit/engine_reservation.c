@@ -629,6 +629,21 @@ static void growing_is_done_at_once(void **unused)
     }
 }
 
+static void growing_where_no_slot_is_flat(void **unused)
+{
+    (void)unused;
+    start(8, 4);
+    while (cache_find_empty(&f.domain.cache, true) != SLOT_NONE) {
+        cache_unflattened(&f.domain.cache, cache_find_empty(&f.domain.cache, true));
+    }
+    assert_int_equal(domain_set_target(&f.domain, 6 * SP + 9), 0);
+    assert_int_equal(f.domain.cache.lengths[CACHE_FULL_HUGE], 4);
+    assert_int_equal(f.domain.cache.lengths[CACHE_FULL], 2);
+    assert_int_equal(f.domain.total_pages, 6 * SP + 9);
+    holds();
+    stop();
+}
+
 static void growing_is_all_or_nothing(void **unused)
 {
     (void)unused;
@@ -1109,6 +1124,7 @@ int main(void)
         cmocka_unit_test(a_reset_finds_what_was_used_unasked),
         cmocka_unit_test(targets_out_of_range_are_refused),
         cmocka_unit_test(growing_is_done_at_once),
+        cmocka_unit_test(growing_where_no_slot_is_flat),
         cmocka_unit_test(growing_is_all_or_nothing),
         cmocka_unit_test(what_the_host_will_not_take_back),
         cmocka_unit_test(a_raised_target_ends_exhaustion),

@@ -121,6 +121,24 @@ static void a_superpage_of_singles_comes_back_in_pieces(void **unused)
     stop();
 }
 
+static void a_superpage_of_singles_that_is_not_zero_returns_in_pieces(void **unused)
+{
+    (void)unused;
+    start(2);
+    fill(0, 5);
+    fake_guest_split(&f.host, gfn(0));
+    f.domain.p2m.entries[0].flags = P2M_TABLE;
+    slot_index_t empty = cache_find_empty(&f.domain.cache, true);
+    assert_int_equal(transfer_take_superpage(&f.domain, 0, TRANSFER_IF_ZERO), 0);
+    assert_int_equal(f.domain.counters.false_zeros, 1);
+    assert_int_equal(flags_of(0), P2M_TABLE);
+    /* It left a page table where it was for a moment. */
+    assert_int_not_equal(cache_find_empty(&f.domain.cache, true), empty);
+    assert_int_equal(cache_find_empty(&f.domain.cache, false), empty);
+    holds();
+    stop();
+}
+
 static void a_superpage_with_one_page_that_is_not_zero_stays(void **unused)
 {
     (void)unused;
@@ -974,6 +992,7 @@ int main(void)
         cmocka_unit_test(place_meets_a_page_in_place),
         cmocka_unit_test(a_huge_zero_superpage_comes_back_huge),
         cmocka_unit_test(a_superpage_of_singles_comes_back_in_pieces),
+        cmocka_unit_test(a_superpage_of_singles_that_is_not_zero_returns_in_pieces),
         cmocka_unit_test(a_superpage_with_one_page_that_is_not_zero_stays),
         cmocka_unit_test(a_superpage_with_a_pinned_page_stays),
         cmocka_unit_test(a_take_that_fails_leaves_all_in_the_guest),
