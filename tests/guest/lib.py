@@ -117,7 +117,15 @@ class Qmp:
     def __init__(self, path):
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(60)
-        self.socket.connect(str(path))
+
+        def connected():
+            # The socket is there a moment before QEMU listens.
+            try:
+                self.socket.connect(str(path))
+            except ConnectionRefusedError:
+                return False
+            return True
+        until(connected, 10, "QEMU's monitor should listen")
         self.file = self.socket.makefile("rw")
         self.file.readline()
         self.call("qmp_capabilities")
