@@ -170,13 +170,12 @@ static void tell_events(void *owner)
     const struct config *config = owner;
     struct guest_event event;
     while (guest_next_event(&next_event, &event)) {
-        json_t *message = json_pack(
-            "{s:s, s:{s:s, s:I, s:I, s:I, s:I}, s:{s:I, s:I}}", "event", event_names[event.kind],
-            "data", "name", config->name, "target_pages", (json_int_t)event.target_pages,
-            "total_pages", (json_int_t)event.total_pages, "cache_pages",
-            (json_int_t)event.cache_pages, "pod_entries_pages", (json_int_t)event.pod_entries_pages,
-            "timestamp", "seconds", (json_int_t)(event.realtime_ns / 1000000000), "microseconds",
-            (json_int_t)(event.realtime_ns / 1000 % 1000000));
+        json_t *data =
+            json_pack("{s:s, s:I, s:I, s:I, s:I}", "name", config->name, "target_pages",
+                      (json_int_t)event.target_pages, "total_pages", (json_int_t)event.total_pages,
+                      "cache_pages", (json_int_t)event.cache_pages, "pod_entries_pages",
+                      (json_int_t)event.pod_entries_pages);
+        json_t *message = ctl_event_build(event_names[event.kind], data, event.realtime_ns);
         if (message != NULL) {
             ctl_server_broadcast(server, message);
             json_decref(message);

@@ -98,6 +98,9 @@ void guest_note(enum guest_event_kind kind)
 void guest_settled(void)
 {
     const struct domain *domain = &guest.domain;
+    if (domain_refuses(domain) != 0) {
+        return; /* what becomes of a dying domain's pages is nobody's news */
+    }
     pages_t assets = domain->cache.pages + domain->p2m.given_pages;
     pages_t low = domain->target_pages / LOW_CACHE_SHARE;
     bool covered = domain_covered(domain);
