@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #define MIB(bytes) ((bytes) >> 20)
@@ -73,15 +74,26 @@ __attribute__((constructor)) static void agent_begin(void)
     active = true;
 }
 
+/* A process that never made guest RAM ended its life before it began (-version,
+ * say), or it is the parent that -daemonize leaves behind: then its child holds
+ * the domain's lock, through the same open file as we until now. */
+static bool is_held_by_others(void)
+{
+    char path[PATH_MAX + 16];
+    snprintf(path, sizeof(path), "%s/%s", config.directory, BALLAST_LOCK_NAME);
+    close(config.lock_fd);
+    int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    /* Left open if it is ours: whoever removes the files holds the lock. */
+    return fd < 0 || flock(fd, LOCK_EX | LOCK_NB) != 0;
+}
+
 /* At QEMU's own exit. Faults are still served: its other threads run on. */
 __attribute__((destructor)) static void agent_end(void)
 {
     if (!active || (owner_pid != 0 && owner_pid != getpid())) {
         return;
     }
-    if (owner_pid == 0) {
-        /* It never made guest RAM (-version, say), or it is the parent that
-         * -daemonize leaves behind, whose child holds the domain. */
+    if (owner_pid == 0 && is_held_by_others()) {
         return;
     }
     control_stop();

@@ -148,15 +148,17 @@ static int map_metadata(pages_t max_pages)
     return err;
 }
 
+/* Faults the target in, all of it or nothing, and moves it into the cache. */
 static int fill_cache(void)
 {
     pages_t missing = guest.domain.target_pages;
-    int err = 0;
+    int err = linux_host_prepare(&guest.host, pages_to_bytes(missing));
     while (err == 0 && missing != 0) {
         lock_acquire(&guest.lock);
         err = domain_build_step(&guest.domain, BUILD_STEP_PAGES, &missing);
         lock_release(&guest.lock);
     }
+    linux_host_unprepare(&guest.host);
     return err;
 }
 
@@ -164,8 +166,7 @@ static int fail(struct guest_problem *problem, enum guest_failure failure, int e
 {
     *problem = (struct guest_problem){
         .failure = failure,
-        .available_bytes =
-            guest.host.short_available_bytes + pages_to_bytes(guest.domain.total_pages),
+        .available_bytes = guest.host.short_available_bytes,
         .limit = guest.host.short_limit,
     };
     return err;
