@@ -12,6 +12,8 @@
 
 #include <ballast/protocol.h>
 
+#include "base/size.h"
+#include "base/types.h"
 #include "ctl/runtime_dir.h"
 
 __attribute__((format(printf, 1, 0))) static void print_error(const char *format, va_list arguments)
@@ -132,6 +134,43 @@ int cli_read_options_and_word(const struct cli_command *command, const struct cl
                                command->name, what, argv[rest]);
     }
     return ret;
+}
+
+int cli_read_seconds(const char *command, const char *option, const char *text, int max_s, int *ms)
+{
+    char *end;
+    double seconds;
+
+    errno = 0;
+    seconds = strtod(text, &end);
+    if (end == text || *end != '\0' || errno != 0 || !(seconds >= 0 && seconds <= max_s)) {
+        return cli_usage_error(command, "%s '%s' is no number of seconds from 0 to %d", option,
+                               text, max_s);
+    }
+    *ms = (int)(seconds * 1000);
+    return 0;
+}
+
+int cli_read_target(const char *command, const char *what, const char *text, uint64_t *bytes)
+{
+    char formatted[SIZE_TEXT_BYTES];
+    const char *why;
+
+    if (size_parse(text, bytes, &why) < 0) {
+        return cli_usage_error(command, "%s '%s' is no size: %s", what, text, why);
+    }
+    size_format(*bytes, formatted);
+    if (*bytes < SUPERPAGE_BYTES) {
+        return cli_usage_error(command,
+                               "%s %s is too small: a domain needs at least one superpage, 2 MiB",
+                               what, formatted);
+    }
+    if (*bytes % PAGE_BYTES != 0) {
+        return cli_usage_error(command,
+                               "%s '%s' is no whole number of pages: make it a multiple of 4 KiB",
+                               what, text);
+    }
+    return 0;
 }
 
 int cli_find_base(char base[static PATH_MAX])

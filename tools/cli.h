@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* Exit status of a subcommand that failed; bad usage is BALLAST_EXIT_USAGE. */
 #define EXIT_FAILED 1
@@ -24,6 +25,8 @@ struct cli_command {
 extern const struct cli_command cmd_run;
 extern const struct cli_command cmd_ls;
 extern const struct cli_command cmd_stat;
+extern const struct cli_command cmd_set;
+extern const struct cli_command cmd_events;
 extern const struct cli_command cmd_destroy;
 extern const struct cli_command cmd_record;
 extern const struct cli_command cmd_plot;
@@ -54,6 +57,14 @@ int cli_read_options(const struct cli_command *command, const struct cli_option 
  * takes: `what` says what it is. Returns as cli_read_options() does. */
 int cli_read_options_and_word(const struct cli_command *command, const struct cli_option *options,
                               int argc, char **argv, const char *what, const char **word);
+
+/* Reads an option's value: seconds, perhaps with a fraction, from 0 to max_s.
+ * Returns 0 and *ms, or an exit status after it printed what is wrong. */
+int cli_read_seconds(const char *command, const char *option, const char *text, int max_s, int *ms);
+
+/* Reads a target: a size of whole pages, at least one superpage. `what` is what
+ * the user calls it. Returns as cli_read_seconds() does. */
+int cli_read_target(const char *command, const char *what, const char *text, uint64_t *bytes);
 
 /* Finds BASE. Returns 0, or an exit status after it printed why it cannot. */
 int cli_find_base(char base[static PATH_MAX]);

@@ -266,22 +266,6 @@ static int destroy(const char *base, const char *name, int timeout_ms)
     return ret != 0 ? ret : domain_finish_output();
 }
 
-/* Reads seconds, perhaps with a fraction. */
-static int read_timeout(const char *text, int *timeout_ms)
-{
-    char *end;
-    double seconds;
-
-    errno = 0;
-    seconds = strtod(text, &end);
-    if (end == text || *end != '\0' || errno != 0 || !(seconds >= 0 && seconds <= MAX_TIMEOUT_S)) {
-        return cli_usage_error("destroy", "--timeout '%s' is no number of seconds from 0 to %d",
-                               text, MAX_TIMEOUT_S);
-    }
-    *timeout_ms = (int)(seconds * 1000);
-    return 0;
-}
-
 static int run(int argc, char **argv)
 {
     const char *timeout = NULL;
@@ -298,7 +282,7 @@ static int run(int argc, char **argv)
         return cli_usage_error("destroy", "destroy takes one name, and got %d", argc - rest);
     }
     if (timeout != NULL) {
-        ret = read_timeout(timeout, &timeout_ms);
+        ret = cli_read_seconds("destroy", "--timeout", timeout, MAX_TIMEOUT_S, &timeout_ms);
     }
     if (ret == 0) {
         ret = cli_check_name("destroy", argv[rest]);

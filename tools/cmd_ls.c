@@ -18,7 +18,8 @@ static const char help[] =
     "\n"
     "Lists the running domains. Sizes are in MiB; USED is how much of its memory\n"
     "the guest has in use, and COVERED says whether the domain has a page for all\n"
-    "that the guest may still touch, so that it cannot run out.\n"
+    "that the guest may still touch, so that it cannot run out. A domain that is\n"
+    "shrinking has more than its target, until its guest has given that back.\n"
     "\n"
     "Options:\n"
     "  --json  print an array of objects with the keys that ballast-protocol(7)\n"
@@ -74,6 +75,15 @@ static double mib(const json_t *state, const char *key)
     return (double)domain_integer(state, key) / (double)((UINT64_C(1) << 20) / PAGE_BYTES);
 }
 
+/* A running domain that has more than its target is shown as shrinking. */
+static const char *state_word(const json_t *state)
+{
+    const char *word = domain_string(state, "state");
+    bool is_shrinking = json_is_true(json_object_get(state, "shrinking"));
+
+    return is_shrinking && strcmp(word, "running") == 0 ? "shrinking" : word;
+}
+
 static void print_row(const json_t *state, int name_width)
 {
     json_int_t total = domain_integer(state, "total_pages");
@@ -81,7 +91,7 @@ static void print_row(const json_t *state, int name_width)
 
     printf("%-*s %8" JSON_INTEGER_FORMAT " %-9s %10.1f %10.1f %10.1f %10.1f %10.1f %4.0f%% %s\n",
            name_width, domain_string(state, "name"), domain_integer(state, "pid"),
-           domain_string(state, "state"), mib(state, "max_pages"), mib(state, "target_pages"),
+           state_word(state), mib(state, "max_pages"), mib(state, "target_pages"),
            mib(state, "populated_pages"), mib(state, "cache_pages"),
            mib(state, "pod_entries_pages"),
            total > 0 ? 100.0 * (double)populated / (double)total : 0.0,

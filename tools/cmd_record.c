@@ -226,9 +226,6 @@ static int run(int argc, char **argv)
     if (recording.path == NULL) {
         return cli_usage_error("record", "say where the trace goes with -o");
     }
-    if (recording.path == NULL) {
-        return cli_usage_error("record", "say where the trace goes with -o");
-    }
     ret = cli_check_name("record", recording.name);
     if (ret == 0) {
         ret = cli_find_base(base);

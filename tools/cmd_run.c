@@ -22,7 +22,7 @@
 #include "qemu_args.h"
 
 static const char help[] =
-    "Usage: ballast run [--name NAME] --target SIZE [--] QEMU ARGUMENTS...\n"
+    "Usage: ballast run [OPTIONS] --target SIZE [--] QEMU ARGUMENTS...\n"
     "\n"
     "Runs QEMU as a domain: the guest believes in all the memory that -m says, and\n"
     "costs the host the target and not a page more, from before its first\n"
@@ -33,6 +33,12 @@ static const char help[] =
     "                 least 2M, at most what -m says\n"
     "  --name NAME    what 'ballast ls' and the others call it; without this, what\n"
     "                 QEMU's -name says, or vm-PID\n"
+    "  --on-exhaustion crash|pause\n"
+    "                 when the guest needs more than the target: end QEMU with\n"
+    "                 status 86, or let the guest wait for 'ballast set' (crash)\n"
+    "  --no-reserve   do not work ahead to keep free superpages in the cache\n"
+    "  --no-balloon   do not add a virtio-balloon to QEMU's arguments; without this\n"
+    "                 one is added, unless they have one or the machine takes none\n"
     "\n"
     "Examples:\n"
     "  ballast run --target 256M -- qemu-system-x86_64 -m 4G -nographic disk.img\n"
@@ -53,29 +59,11 @@ struct plan {
     char program[PATH_MAX];      /* to execute */
     char real_program[PATH_MAX]; /* what /proc/PID/exe will say */
     char agent[PATH_MAX];
+    bool pause; /* when exhausted */
+    bool no_reserve;
+    bool no_balloon;
     char **argv; /* QEMU's, its program first */
 };
-
-static int read_target(const char *text, uint64_t *bytes)
-{
-    char formatted[SIZE_TEXT_BYTES];
-    const char *why;
-
-    if (size_parse(text, bytes, &why) < 0) {
-        return cli_usage_error("run", "--target '%s' is no size: %s", text, why);
-    }
-    size_format(*bytes, formatted);
-    if (*bytes < SUPERPAGE_BYTES) {
-        return cli_usage_error(
-            "run", "--target %s is too small: a domain needs at least one superpage, 2 MiB",
-            formatted);
-    }
-    if (*bytes % PAGE_BYTES != 0) {
-        return cli_usage_error(
-            "run", "--target '%s' is no whole number of pages: make it a multiple of 4 KiB", text);
-    }
-    return 0;
-}
 
 static int check_sizes(const struct plan *plan)
 {
@@ -123,6 +111,39 @@ static int choose_name(struct plan *plan, const char *given, const char *guest_n
     return 0;
 }
 
+static int read_policy(struct plan *plan, const char *text)
+{
+    plan->pause = strcmp(text, "pause") == 0;
+    if (!plan->pause && strcmp(text, "crash") != 0) {
+        return cli_usage_error("run", "--on-exhaustion '%s' is not known: say crash or pause",
+                               text);
+    }
+    return 0;
+}
+
+/* Appends a device to QEMU's command line. Devices get their slots in the order
+ * of the arguments, so that the guest finds its own where they were. 0 or
+ * -ENOMEM. */
+static int append_device(struct plan *plan, const char *device)
+{
+    size_t count = 0;
+    char **argv;
+
+    while (plan->argv[count] != NULL) {
+        count++;
+    }
+    argv = calloc(count + 3, sizeof(*argv));
+    if (argv == NULL) {
+        return -ENOMEM;
+    }
+    memcpy(argv, plan->argv, count * sizeof(*argv));
+    argv[count] = (char *)"-device";
+    argv[count + 1] = (char *)device;
+    /* It is ours until the process becomes QEMU. */
+    plan->argv = argv;
+    return 0;
+}
+
 /* Reads QEMU's command line into the plan. 0 or an exit status. */
 static int read_qemu(struct plan *plan, const char *given_name)
 {
@@ -140,7 +161,15 @@ static int read_qemu(struct plan *plan, const char *given_name)
     plan->max_bytes = args.max_bytes;
     ret = choose_name(plan, given_name, args.guest_name);
     qemu_args_free(&args);
-    return ret != 0 ? ret : check_sizes(plan);
+    if (ret == 0) {
+        ret = check_sizes(plan);
+    }
+    if (ret == 0 && args.balloon != NULL && !plan->no_balloon &&
+        append_device(plan, args.balloon) < 0) {
+        cli_error("QEMU cannot be started: out of memory; free some and try again");
+        ret = BALLAST_EXIT_REFUSED;
+    }
+    return ret;
 }
 
 /* Checks the host and finds the files. 0 or an exit status. */
@@ -199,10 +228,11 @@ static const char *former_preload(void)
 static char *make_configuration(const struct plan *plan, const struct runtime_dir *dir)
 {
     const char *preload = former_preload();
-    json_t *json =
-        json_pack("{s:s, s:s, s:i, s:I, s:I, s:s}", "name", plan->name, "directory", dir->path,
-                  "lock_fd", dir->lock_fd, "target_bytes", (json_int_t)plan->target_bytes,
-                  "max_bytes", (json_int_t)plan->max_bytes, "program", plan->real_program);
+    json_t *json = json_pack(
+        "{s:s, s:s, s:i, s:I, s:I, s:s, s:s, s:b}", "name", plan->name, "directory", dir->path,
+        "lock_fd", dir->lock_fd, "target_bytes", (json_int_t)plan->target_bytes, "max_bytes",
+        (json_int_t)plan->max_bytes, "on_exhaustion", plan->pause ? "pause" : "crash", "program",
+        plan->real_program, "reserve", (int)!plan->no_reserve);
     char *text = NULL;
 
     if (json != NULL &&
@@ -263,12 +293,16 @@ static int run(int argc, char **argv)
 {
     const char *target = NULL;
     const char *name = NULL;
+    const char *policy = "crash";
+    static struct plan plan;
     const struct cli_option options[] = {
         {"--target", &target, NULL},
         {"--name", &name, NULL},
+        {"--on-exhaustion", &policy, NULL},
+        {"--no-reserve", NULL, &plan.no_reserve},
+        {"--no-balloon", NULL, &plan.no_balloon},
         {NULL, NULL, NULL},
     };
-    static struct plan plan;
     static struct runtime_dir dir;
     char base[PATH_MAX];
     int rest;
@@ -284,7 +318,10 @@ static int run(int argc, char **argv)
         return cli_usage_error("run", "QEMU's command line is missing: write it after the options");
     }
     plan.argv = argv + rest;
-    ret = read_target(target, &plan.target_bytes);
+    ret = cli_read_target("run", "--target", target, &plan.target_bytes);
+    if (ret == 0) {
+        ret = read_policy(&plan, policy);
+    }
     if (ret == 0) {
         ret = read_qemu(&plan, name);
     }

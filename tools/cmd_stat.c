@@ -10,7 +10,6 @@
 #include "base/size.h"
 #include "base/types.h"
 #include "cli.h"
-#include "ctl/runtime_dir.h"
 #include "domain.h"
 
 static const char help[] =
@@ -23,6 +22,7 @@ static const char help[] =
     "  PoD entries  memory that the guest believes in and has not touched; if it is\n"
     "               more than the cache, the domain is not covered: it can run out\n"
     "  given up     memory that the guest gave up (its balloon)\n"
+    "  shrinking    the target was lowered, and the guest has not given back enough\n"
     "\n"
     "Options:\n"
     "  --json  print one object with the keys that ballast-protocol(7) lists for\n"
@@ -47,6 +47,24 @@ static void print_pages(const char *label, const json_t *state, const char *key,
     putchar('\n');
 }
 
+/* What is on its way to the host, and what is there already but not collected. */
+static void print_pending(const json_t *state)
+{
+    json_int_t surplus =
+        domain_integer(state, "total_pages") - domain_integer(state, "target_pages");
+    char text[SIZE_TEXT_BYTES];
+
+    if (domain_integer(state, "given_pages") > 0) {
+        domain_format_pages(state, "given_pages", text);
+        printf("  %-12s %s of that are still where they were\n", "", text);
+    }
+    if (json_is_true(json_object_get(state, "shrinking"))) {
+        size_format(surplus > 0 ? pages_to_bytes((uint64_t)surplus) : 0, text);
+        printf("  %-12s %s more than the target go to the host as the guest gives them up\n",
+               "shrinking", text);
+    }
+}
+
 static void print_covered(const json_t *state)
 {
     json_int_t missing =
@@ -66,6 +84,23 @@ static void print_moves(const char *label, const json_t *state, const char *key_
 {
     printf("  %-12s %" JSON_INTEGER_FORMAT " superpages, %" JSON_INTEGER_FORMAT " pages\n", label,
            domain_integer(state, key_2m), domain_integer(state, key_4k));
+}
+
+static void print_balloon(const json_t *state)
+{
+    char up[SIZE_TEXT_BYTES];
+    char back[SIZE_TEXT_BYTES];
+    char discarded[SIZE_TEXT_BYTES];
+    json_int_t touched = domain_integer(state, "out_touched");
+
+    domain_format_pages(state, "given_up_pages", up);
+    domain_format_pages(state, "taken_back_pages", back);
+    domain_format_pages(state, "discarded_pages", discarded);
+    printf("  %-12s %s given up, %s taken back", "balloon", up, back);
+    if (touched > 0) {
+        printf("; %" JSON_INTEGER_FORMAT " pages used after they were given up", touched);
+    }
+    printf("\n  %-12s %s that guest and QEMU no longer needed\n", "discarded", discarded);
 }
 
 static double us(const json_t *state, const char *key)
@@ -88,6 +123,7 @@ static void print_state(const json_t *state)
     print_pages("cache", state, "cache_pages", "total_pages", "total");
     print_pages("PoD entries", state, "pod_entries_pages", "max_pages", "max");
     print_pages("given up", state, "out_pages", "max_pages", "max");
+    print_pending(state);
     print_covered(state);
     puts("so far");
     printf("  %-12s %" JSON_INTEGER_FORMAT "; half of them within %.1f us, 99%% within %.1f us, "
@@ -96,6 +132,7 @@ static void print_state(const json_t *state)
            us(state, "fault_p99_ns"), us(state, "fault_max_ns"));
     print_moves("to the guest", state, "populated_2m", "populated_4k");
     print_moves("reclaimed", state, "reclaimed_2m", "reclaimed_4k");
+    print_balloon(state);
     printf("  %-12s %" JSON_INTEGER_FORMAT " because the cache was empty\n", "sweeps",
            domain_integer(state, "sweeps"));
     printf("  %-12s %" JSON_INTEGER_FORMAT " pages that the kernel would not move\n", "skipped",
@@ -104,21 +141,12 @@ static void print_state(const json_t *state)
 
 static int stat_domain(const char *base, const char *name, bool as_json)
 {
-    enum runtime_state alive;
     struct ctl_error error;
     json_t *state;
-    int ret = runtime_look(base, name, &alive);
+    int ret = domain_find(base, name);
 
-    if (ret < 0) {
-        cli_error("the domain '%s' cannot be looked at: %s; check that %s is your folder", name,
-                  strerror(-ret), base);
-        return EXIT_FAILED;
-    }
-    if (alive == RUNTIME_DEAD) {
-        runtime_clean(base, name);
-    }
-    if (alive != RUNTIME_LIVE) {
-        return cli_unknown_domain(base, name);
+    if (ret != 0) {
+        return ret;
     }
     if (domain_query(base, name, &state, &error) < 0) {
         cli_error("the domain '%s' cannot be asked: %s", name, error.desc);

@@ -6,11 +6,12 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "base/types.h"
 #include "cli.h"
-#include "ctl/client.h"
 #include "ctl/runtime_dir.h"
 
 /* What query-domain returns (docs/protocol.md). */
@@ -28,7 +29,9 @@ static const struct {
     {"cache_pages", JSON_INTEGER},
     {"pod_entries_pages", JSON_INTEGER},
     {"out_pages", JSON_INTEGER},
+    {"given_pages", JSON_INTEGER},
     {"covered", JSON_TRUE},
+    {"shrinking", JSON_TRUE},
     {"faults", JSON_INTEGER},
     {"populated_2m", JSON_INTEGER},
     {"populated_4k", JSON_INTEGER},
@@ -36,6 +39,10 @@ static const struct {
     {"reclaimed_4k", JSON_INTEGER},
     {"sweeps", JSON_INTEGER},
     {"busy_skips", JSON_INTEGER},
+    {"given_up_pages", JSON_INTEGER},
+    {"taken_back_pages", JSON_INTEGER},
+    {"out_touched", JSON_INTEGER},
+    {"discarded_pages", JSON_INTEGER},
     {"fault_p50_ns", JSON_INTEGER},
     {"fault_p99_ns", JSON_INTEGER},
     {"fault_max_ns", JSON_INTEGER},
@@ -63,7 +70,7 @@ static const char *find_bad_key(const json_t *state)
 }
 
 /* The text for an error that is not the domain's own answer. */
-static void explain(int ret, struct ctl_error *error)
+static void explain(int ret, int timeout_ms, struct ctl_error *error)
 {
     switch (ret) {
     case -EREMOTEIO:
@@ -75,7 +82,7 @@ static void explain(int ret, struct ctl_error *error)
     case -ETIMEDOUT:
         ctl_error_set(error, "",
                       "it did not answer for %d ms; try again, or end it with 'ballast destroy'",
-                      DOMAIN_ANSWER_MS);
+                      timeout_ms);
         break;
     case -ECONNRESET:
         ctl_error_set(error, "", "it closed the connection; it is probably ending");
@@ -94,23 +101,54 @@ static void explain(int ret, struct ctl_error *error)
     }
 }
 
-static int query(const char *base, const char *name, json_t **state, struct ctl_error *error)
+int domain_find(const char *base, const char *name)
 {
-    char path[PATH_MAX];
-    struct ctl_client *client;
-    const char *bad;
-    json_t *result;
-    int ret = runtime_socket_path(base, name, path, sizeof(path));
+    enum runtime_state state;
+    int ret = runtime_look(base, name, &state);
 
     if (ret < 0) {
-        return ret;
+        cli_error("the domain '%s' cannot be looked at: %s; check that %s is your folder", name,
+                  strerror(-ret), base);
+        return EXIT_FAILED;
     }
-    ret = ctl_client_connect(path, DOMAIN_ANSWER_MS, &client);
+    if (state == RUNTIME_DEAD) {
+        runtime_clean(base, name);
+    }
+    return state == RUNTIME_LIVE ? 0 : cli_unknown_domain(base, name);
+}
+
+int domain_connect(const char *base, const char *name, int timeout_ms, struct ctl_client **client,
+                   struct ctl_error *error)
+{
+    char path[PATH_MAX];
+    int ret = runtime_socket_path(base, name, path, sizeof(path));
+
+    if (ret == 0) {
+        ret = ctl_client_connect(path, timeout_ms, client);
+    }
     if (ret < 0) {
-        return ret;
+        explain(ret, timeout_ms, error);
     }
-    ret = ctl_client_call(client, "query-domain", NULL, DOMAIN_ANSWER_MS, &result, error);
-    ctl_client_close(client);
+    return ret;
+}
+
+int domain_call(struct ctl_client *client, const char *command, json_t *arguments, int timeout_ms,
+                json_t **result, struct ctl_error *error)
+{
+    int ret = ctl_client_call(client, command, arguments, timeout_ms, result, error);
+
+    if (ret < 0) {
+        explain(ret, timeout_ms, error);
+    }
+    return ret;
+}
+
+int domain_query_on(struct ctl_client *client, json_t **state, struct ctl_error *error)
+{
+    const char *bad;
+    json_t *result;
+    int ret = domain_call(client, "query-domain", NULL, DOMAIN_ANSWER_MS, &result, error);
+
     if (ret < 0) {
         return ret;
     }
@@ -127,10 +165,12 @@ static int query(const char *base, const char *name, json_t **state, struct ctl_
 
 int domain_query(const char *base, const char *name, json_t **state, struct ctl_error *error)
 {
-    int ret = query(base, name, state, error);
+    struct ctl_client *client;
+    int ret = domain_connect(base, name, DOMAIN_ANSWER_MS, &client, error);
 
-    if (ret < 0) {
-        explain(ret, error);
+    if (ret == 0) {
+        ret = domain_query_on(client, state, error);
+        ctl_client_close(client);
     }
     return ret;
 }
@@ -138,6 +178,13 @@ int domain_query(const char *base, const char *name, json_t **state, struct ctl_
 json_int_t domain_integer(const json_t *state, const char *key)
 {
     return json_integer_value(json_object_get(state, key));
+}
+
+void domain_format_pages(const json_t *state, const char *key, char text[static SIZE_TEXT_BYTES])
+{
+    json_int_t pages = domain_integer(state, key);
+
+    size_format(pages > 0 ? pages_to_bytes((uint64_t)pages) : 0, text);
 }
 
 const char *domain_string(const json_t *state, const char *key)

@@ -8,10 +8,28 @@
 #include <jansson.h>
 #include <stdbool.h>
 
+#include "base/size.h"
+#include "ctl/client.h"
 #include "ctl/message.h"
 
 /* How long a domain may take to answer a question. */
 #define DOMAIN_ANSWER_MS 2000
+
+/* Looks for a running domain, and removes what a dead one left. Returns 0, or
+ * EXIT_FAILED after it printed why there is none. */
+int domain_find(const char *base, const char *name);
+
+/* Connects to a domain. The errors of ctl_client_connect(), and *error as for
+ * domain_query(). */
+int domain_connect(const char *base, const char *name, int timeout_ms, struct ctl_client **client,
+                   struct ctl_error *error);
+
+/* ctl_client_call(), but *error is as for domain_query(). */
+int domain_call(struct ctl_client *client, const char *command, json_t *arguments, int timeout_ms,
+                json_t **result, struct ctl_error *error);
+
+/* As domain_query(), on a connection. */
+int domain_query_on(struct ctl_client *client, json_t **state, struct ctl_error *error);
 
 /* Asks a domain for its state: 0 and a new reference to what query-domain
  * returned, with all the keys that docs/protocol.md lists, of the right types.
@@ -22,6 +40,9 @@ int domain_query(const char *base, const char *name, json_t **state, struct ctl_
 
 /* An integer of a state that domain_query() returned. */
 json_int_t domain_integer(const json_t *state, const char *key);
+
+/* A number of pages of it (or of an event's data), as a size for people. */
+void domain_format_pages(const json_t *state, const char *key, char text[static SIZE_TEXT_BYTES]);
 
 /* A string of it. */
 const char *domain_string(const json_t *state, const char *key);

@@ -11,7 +11,11 @@
  *    first item may leave out the key where the option has a main one (size
  *    for -m, guest for -name, type for -machine). -object, -device and -netdev
  *    also take a JSON object.
- *  - A later -m is merged into the earlier ones, key by key; so is -name.
+ *  - A later -m is merged into the earlier ones, key by key; so are -name and
+ *    -machine.
+ *  - A machine takes one balloon; a second one is an error. The name of the
+ *    device depends on the bus that the machine has for virtio. A machine's
+ *    name may be followed by a version: pc-q35-7.2, virt-7.2.
  */
 #include "qemu_args.h"
 
@@ -124,6 +128,9 @@ struct reader {
     uint64_t size_bytes; /* of the last -m size=; 0: the machine's default */
     bool reads_config;
     bool sets_memory; /* -machine memory.*: another way to say -m */
+    bool has_balloon;
+    bool is_cut_short; /* the last option lacks its value */
+    char *machine;     /* -machine type= */
     char *guest_name;
     char *machine_backend;  /* -machine memory-backend= */
     unsigned numa_backends; /* -numa node,memdev= */
@@ -331,6 +338,9 @@ static int read_name(struct reader *reader, const struct item *item, void *conte
 static int read_machine(struct reader *reader, const struct item *item, void *context)
 {
     (void)context;
+    if (is_key(item, "type", "type")) {
+        return set_string(&reader->machine, item->value);
+    }
     if (is_key(item, "memory-backend", "type")) {
         return set_string(&reader->machine_backend, item->value);
     }
@@ -413,6 +423,7 @@ static int read_device(struct reader *reader, const struct item *item, void *con
                       "can be moved; use a virtio device, or start this guest without Ballast",
                       item->value);
     }
+    reader->has_balloon |= starts_with(item->value, "virtio-balloon");
     return 0;
 }
 
@@ -459,6 +470,10 @@ static int read_option(struct reader *reader, const char *name, const char *valu
     if (strcmp(name, "readconfig") == 0) {
         reader->reads_config = true;
     }
+    /* Of QEMUs before 5; also "none", which says that there shall be none. */
+    if (strcmp(name, "balloon") == 0) {
+        reader->has_balloon = true;
+    }
     return 0;
 }
 
@@ -488,6 +503,8 @@ static int read_all(struct reader *reader, char *const argv[])
             if (ret < 0) {
                 return ret;
             }
+        } else if (argv[i + 1] == NULL) {
+            reader->is_cut_short = is_in(name, value_options, ARRAY_LENGTH(value_options));
         }
     }
     return 0;
@@ -510,14 +527,27 @@ static int check_backends(struct reader *reader)
     return 0;
 }
 
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash != NULL ? slash + 1 : path;
+}
+
+/* What follows "qemu-system-" in a program's name, or NULL. */
+static const char *find_system(const char *program)
+{
+    const char *base = base_name(program);
+
+    return starts_with(base, "qemu-system-") ? base + strlen("qemu-system-") : NULL;
+}
+
 /* Is this machine's default known? Boards of other architectures differ. */
 static bool has_usual_default(const char *program)
 {
-    const char *slash = strrchr(program, '/');
-    const char *base = slash != NULL ? slash + 1 : program;
+    const char *system = find_system(program);
 
-    return !starts_with(base, "qemu-system-") || strcmp(base, "qemu-system-x86_64") == 0 ||
-           strcmp(base, "qemu-system-i386") == 0;
+    return system == NULL || strcmp(system, "x86_64") == 0 || strcmp(system, "i386") == 0;
 }
 
 static uint64_t find_max(const struct reader *reader, const char *program)
@@ -540,6 +570,87 @@ static uint64_t find_max(const struct reader *reader, const char *program)
     return has_usual_default(program) ? DEFAULT_RAM_BYTES : 0;
 }
 
+#define BALLOON(device) device ",id=ballast-balloon,free-page-reporting=on"
+#define BALLOON_PCI     BALLOON("virtio-balloon-pci")
+#define BALLOON_CCW     BALLOON("virtio-balloon-ccw")
+#define BALLOON_MMIO    BALLOON("virtio-balloon-device")
+
+/* Which balloon a machine takes. */
+struct machine {
+    const char *program; /* what follows "qemu-system-"; NULL: any other program */
+    const char *name;    /* without its version */
+    const char *balloon;
+};
+
+/* The first machine of a program is its default one, unless `name` is "". */
+static const struct machine machines[] = {
+    {"x86_64", "pc", BALLOON_PCI},
+    {"x86_64", "q35", BALLOON_PCI},
+    {"x86_64", "microvm", BALLOON_MMIO},
+    {"i386", "pc", BALLOON_PCI},
+    {"i386", "q35", BALLOON_PCI},
+    {"i386", "microvm", BALLOON_MMIO},
+    /* Debian's QEMU with nothing but that machine. */
+    {"x86_64-microvm", "microvm", BALLOON_MMIO},
+    {"aarch64", "", NULL},
+    {"aarch64", "virt", BALLOON_PCI},
+    {"arm", "", NULL},
+    {"arm", "virt", BALLOON_PCI},
+    {"riscv64", "", NULL},
+    {"riscv64", "virt", BALLOON_PCI},
+    {"riscv32", "", NULL},
+    {"riscv32", "virt", BALLOON_PCI},
+    {"loongarch64", "virt", BALLOON_PCI},
+    {"ppc64", "pseries", BALLOON_PCI},
+    {"s390x", "s390-ccw-virtio", BALLOON_CCW},
+    /* A script, or kvm, qemu-kvm and so on: whatever the machine says. */
+    {NULL, "pc", BALLOON_PCI},
+    {NULL, "q35", BALLOON_PCI},
+    {NULL, "microvm", BALLOON_MMIO},
+    {NULL, "virt", BALLOON_PCI},
+    {NULL, "pseries", BALLOON_PCI},
+    {NULL, "s390-ccw-virtio", BALLOON_CCW},
+};
+
+static bool is_same_or_null(const char *a, const char *b)
+{
+    return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+/* Is this the name of a machine, with or without a version? */
+static bool is_machine(const char *name, const char *machine)
+{
+    size_t length = strlen(machine);
+
+    return length > 0 && strncmp(name, machine, length) == 0 &&
+           (name[length] == '\0' || name[length] == '-');
+}
+
+/* Is a program without arguments a script that has its own? */
+static bool is_script_without_arguments(char *const argv[])
+{
+    return argv[1] == NULL && !starts_with(base_name(argv[0]), "qemu") &&
+           strcmp(base_name(argv[0]), "kvm") != 0;
+}
+
+static const char *find_balloon(const struct reader *reader, char *const argv[])
+{
+    const char *system = find_system(argv[0]);
+
+    /* A configuration file may have a balloon, and may choose the machine. */
+    if (reader->has_balloon || reader->reads_config || reader->is_cut_short ||
+        is_script_without_arguments(argv)) {
+        return NULL;
+    }
+    for (size_t i = 0; i < ARRAY_LENGTH(machines); i++) {
+        if (is_same_or_null(machines[i].program, system) &&
+            (reader->machine == NULL || is_machine(reader->machine, machines[i].name))) {
+            return machines[i].balloon;
+        }
+    }
+    return NULL;
+}
+
 int qemu_args_read(char *const argv[], struct qemu_args *args, struct qemu_args_problem *problem)
 {
     struct reader reader = {.problem = problem};
@@ -552,10 +663,12 @@ int qemu_args_read(char *const argv[], struct qemu_args *args, struct qemu_args_
         *args = (struct qemu_args){
             .max_bytes = find_max(&reader, argv[0]),
             .guest_name = reader.guest_name,
+            .balloon = find_balloon(&reader, argv),
         };
         reader.guest_name = NULL;
     }
     free(reader.guest_name);
+    free(reader.machine);
     free(reader.machine_backend);
     free(reader.backend_id);
     return ret;

@@ -14,6 +14,9 @@ struct qemu_args {
     uint64_t max_bytes;
     /* What -name calls the guest, for free(); NULL if nothing. */
     char *guest_name;
+    /* The -device that gives the guest a virtio-balloon, static; NULL if it has
+     * one already or the machine is not known to take one. */
+    const char *balloon;
 };
 
 /* Why a command line cannot be used: one line that says what is wrong, why,

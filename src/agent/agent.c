@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #define MIB(bytes) ((bytes) >> 20)
@@ -73,15 +74,26 @@ __attribute__((constructor)) static void agent_begin(void)
     active = true;
 }
 
+/* A process that never made guest RAM ended its life before it began (-version,
+ * say), or it is the parent that -daemonize leaves behind: then its child holds
+ * the domain's lock, through the same open file as we until now. */
+static bool is_held_by_others(void)
+{
+    char path[PATH_MAX + 16];
+    snprintf(path, sizeof(path), "%s/%s", config.directory, BALLAST_LOCK_NAME);
+    close(config.lock_fd);
+    int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    /* Left open if it is ours: whoever removes the files holds the lock. */
+    return fd < 0 || flock(fd, LOCK_EX | LOCK_NB) != 0;
+}
+
 /* At QEMU's own exit. Faults are still served: its other threads run on. */
 __attribute__((destructor)) static void agent_end(void)
 {
     if (!active || (owner_pid != 0 && owner_pid != getpid())) {
         return;
     }
-    if (owner_pid == 0) {
-        /* It never made guest RAM (-version, say), or it is the parent that
-         * -daemonize leaves behind, whose child holds the domain. */
+    if (owner_pid == 0 && is_held_by_others()) {
         return;
     }
     control_stop();
@@ -186,6 +198,12 @@ static void refuse_unservable(haddr_t at, uint64_t bytes, const struct qemu_bloc
     }
 }
 
+/* The guest's balloon driver, once it is up, finds what is asked of it. */
+static void on_ready(void)
+{
+    qemu_ask_balloon(config.target_bytes);
+}
+
 void agent_see_block(haddr_t at, uint64_t bytes)
 {
     struct qemu_block block;
@@ -208,6 +226,13 @@ void agent_see_block(haddr_t at, uint64_t bytes)
              "a device of this guest pins all of its RAM (VFIO, SEV or RDMA), which PoD must be "
              "able to move; leave that device out");
     }
+    static const struct qemu_hooks hooks = {.ready = on_ready, .reset = guest_reset};
+    const struct guest_options options = {
+        .pause = config.pause,
+        .reserve = config.reserve,
+        .on_event = control_notify,
+    };
+    qemu_set_hooks(&hooks);
     ram_at = at;
     owner_pid = getpid();
     runtime_lock_write_pid(config.lock_fd);
@@ -216,7 +241,7 @@ void agent_see_block(haddr_t at, uint64_t bytes)
         stop(BALLAST_EXIT_REFUSED, "could not listen in %s: %s", config.directory, strerror(-err));
     }
     struct guest_problem problem;
-    err = guest_build(at, bytes, config.target_bytes, &problem);
+    err = guest_build(at, bytes, config.target_bytes, &options, &problem);
     if (err != 0) {
         refuse_build(&problem, err);
     }

@@ -47,6 +47,22 @@ static const char *fill(const json_t *root, struct config *config)
     if (!read_bytes(json_object_get(root, "max_bytes"), &config->max_bytes)) {
         return "no max_bytes";
     }
+    const json_t *on_exhaustion = json_object_get(root, "on_exhaustion");
+    const json_t *reserve = json_object_get(root, "reserve");
+    if (on_exhaustion != NULL) {
+        const char *policy = json_string_value(on_exhaustion);
+        config->pause = policy != NULL && strcmp(policy, "pause") == 0;
+        if (policy == NULL || (!config->pause && strcmp(policy, "crash") != 0)) {
+            return "on_exhaustion must be \"crash\" or \"pause\"";
+        }
+    }
+    config->reserve = true;
+    if (reserve != NULL) {
+        if (!json_is_boolean(reserve)) {
+            return "reserve must be true or false";
+        }
+        config->reserve = json_is_true(reserve);
+    }
     const json_t *program = json_object_get(root, "program");
     const json_t *preload = json_object_get(root, "preload");
     if ((program && !copy(program, config->program, sizeof(config->program))) ||

@@ -16,6 +16,8 @@ struct config {
     int lock_fd;
     uint64_t target_bytes;
     uint64_t max_bytes; /* 0: unknown */
+    bool pause;         /* on exhaustion: wait for a larger target instead of ending */
+    bool reserve;       /* keep a reserve of cached superpages */
 };
 
 /* Reads the JSON text. -EINVAL and a text in `why` (borrowed, for a message)

@@ -2,15 +2,21 @@
 #include "agent/control.h"
 
 #include "agent/guest.h"
+#include "agent/qemu.h"
 #include "agent/stop.h"
 #include "ctl/server.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
+/* Set once the server runs; the domain is built, and makes events, only then. */
 static struct ctl_server *server;
+/* The next event to tell; the server's thread alone uses it. */
+static uint64_t next_event;
 
 static const char *state_name(enum domain_state state)
 {
@@ -62,6 +68,11 @@ static int query_domain(void *owner, const json_t *arguments, json_t **result,
         {"reclaimed_4k", r.counters.reclaimed_4k},
         {"sweeps", r.counters.sweeps},
         {"busy_skips", r.counters.busy_skips},
+        {"given_pages", r.given_pages},
+        {"out_touched", r.counters.out_touched},
+        {"given_up_pages", r.counters.given_up_pages},
+        {"taken_back_pages", r.counters.taken_back_pages},
+        {"discarded_pages", r.counters.discarded_pages},
         {"fault_p50_ns", r.fault_p50_ns},
         {"fault_p99_ns", r.fault_p99_ns},
         {"fault_max_ns", r.fault_max_ns},
@@ -71,13 +82,112 @@ static int query_domain(void *owner, const json_t *arguments, json_t **result,
         {"cache_start", r.cache.a},
         {"cache_bytes", r.cache_bytes},
     };
-    json_t *reply = json_pack("{s:s, s:i, s:s, s:b}", "name", config->name, "pid", (int)getpid(),
-                              "state", state_name(r.state), "covered", (int)r.covered);
+    json_t *reply =
+        json_pack("{s:s, s:i, s:s, s:b, s:b}", "name", config->name, "pid", (int)getpid(), "state",
+                  state_name(r.state), "covered", (int)r.covered, "shrinking", (int)r.shrinking);
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
         json_object_set_new(reply, numbers[i].key, json_integer((json_int_t)numbers[i].value));
     }
     *result = reply;
     return 0;
+}
+
+#define MIB(bytes) ((bytes) >> 20)
+
+/* Says what kept a target from being set. Returns err. */
+static int explain_target(int err, const struct guest_problem *problem, struct ctl_error *error)
+{
+    struct guest_report r;
+    guest_describe(&r);
+    switch (err) {
+    case -EINVAL:
+        ctl_error_set(error, CTL_INVALID_ARGUMENT,
+                      "the target must be at least 2 MiB and at most max, %" PRIu64 " MiB",
+                      MIB(pages_to_bytes(r.max_pages)));
+        break;
+    case -ENOMEM:
+        ctl_error_set(error, CTL_HOST_MEMORY,
+                      "the host can give %" PRIu64
+                      " MiB more at most (%s); free memory or ask for less",
+                      MIB(problem->available_bytes),
+                      problem->limit == MEMORY_LIMIT_CGROUP ? "its memory cgroup is the limit"
+                                                            : "MemAvailable, less some headroom");
+        break;
+    case -ESHUTDOWN:
+        ctl_error_set(error, CTL_WRONG_STATE, "the domain is dying");
+        break;
+    case -EBUSY:
+        ctl_error_set(error, CTL_BUSY, "the domain is still being built; try again");
+        break;
+    default:
+        ctl_error_set(error, CTL_BUSY, "the host cannot move memory just now (%s); try again",
+                      strerror(-err));
+        break;
+    }
+    return err;
+}
+
+static int set_target(void *owner, const json_t *arguments, json_t **result,
+                      struct ctl_error *error)
+{
+    (void)owner;
+    (void)result;
+    static const char *const known[] = {"target_bytes", NULL};
+    int err = ctl_arguments_check(arguments, known, error);
+    if (err != 0) {
+        return err;
+    }
+    const json_t *value = json_object_get(arguments, "target_bytes");
+    json_int_t bytes = json_integer_value(value);
+    if (!json_is_integer(value) || bytes < 0 || bytes % (json_int_t)PAGE_BYTES != 0) {
+        ctl_error_set(error, CTL_INVALID_ARGUMENT,
+                      "target_bytes must be a whole number of pages of 4096 bytes");
+        return -EINVAL;
+    }
+    struct guest_problem problem = {0};
+    err = guest_set_target((uint64_t)bytes, &problem);
+    if (err != 0) {
+        return explain_target(err, &problem, error);
+    }
+    qemu_ask_balloon((uint64_t)bytes);
+    return 0;
+}
+
+static const char *const event_names[] = {
+    [GUEST_BUILT] = "BUILT",
+    [GUEST_LOW_CACHE] = "LOW_CACHE",
+    [GUEST_EXHAUSTED] = "EXHAUSTED",
+    [GUEST_RESUMED] = "RESUMED",
+    [GUEST_TARGET_CHANGED] = "TARGET_CHANGED",
+    [GUEST_TARGET_REACHED] = "TARGET_REACHED",
+    [GUEST_COVERED] = "COVERED",
+    [GUEST_DYING] = "DYING",
+};
+
+/* Tells all new events, on the server's thread. */
+static void tell_events(void *owner)
+{
+    const struct config *config = owner;
+    struct guest_event event;
+    while (guest_next_event(&next_event, &event)) {
+        json_t *data =
+            json_pack("{s:s, s:I, s:I, s:I, s:I}", "name", config->name, "target_pages",
+                      (json_int_t)event.target_pages, "total_pages", (json_int_t)event.total_pages,
+                      "cache_pages", (json_int_t)event.cache_pages, "pod_entries_pages",
+                      (json_int_t)event.pod_entries_pages);
+        json_t *message = ctl_event_build(event_names[event.kind], data, event.realtime_ns);
+        if (message != NULL) {
+            ctl_server_broadcast(server, message);
+            json_decref(message);
+        }
+    }
+}
+
+void control_notify(void)
+{
+    if (server != NULL) {
+        ctl_server_kick(server);
+    }
 }
 
 static int destroy(void *owner, const json_t *arguments, json_t **result, struct ctl_error *error)
@@ -99,6 +209,7 @@ static void after_destroy(void *owner)
 
 static const struct ctl_command commands[] = {
     {"query-domain", query_domain, NULL},
+    {"set-target", set_target, NULL},
     {"destroy", destroy, after_destroy},
 };
 
@@ -111,6 +222,7 @@ int control_start(const struct config *config)
         .name = config->name,
         .commands = commands,
         .command_count = sizeof(commands) / sizeof(commands[0]),
+        .on_kick = tell_events,
         .owner = (void *)config,
     };
     return ctl_server_start(&server_config, &server);

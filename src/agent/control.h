@@ -11,4 +11,8 @@ int control_start(const struct config *config);
 /* Stops to listen, if it ever did. */
 void control_stop(void);
 
+/* There are new events to tell (guest_next_event). Neither waits nor
+ * allocates nor locks: it may be called anywhere. */
+void control_notify(void);
+
 #endif

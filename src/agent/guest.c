@@ -1,150 +1,133 @@
 /* SPDX-License-Identifier: MIT */
-#include "agent/guest.h"
+#include "agent/guest_state.h"
 
 #include "agent/stop.h"
-#include "base/histogram.h"
-#include "base/lock.h"
-#include "host/clock.h"
-#include "host/linux_host.h"
 #include "host/sys.h"
 #include "host/uffd.h"
 
 #include <inttypes.h>
-#include <poll.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
 
 /* Pages that one step of a build or a drain, or one hold of the lock for a
  * discard, deals with: some 10 ms of work. */
 #define BUILD_STEP_PAGES   (32 * SUPERPAGE_PAGES)
 #define DRAIN_STEP_PAGES   (64 * SUPERPAGE_PAGES)
 #define DISCARD_STEP_PAGES (2 * SUPERPAGE_PAGES)
-/* Faults that are read at once. */
-#define FAULTS_MAX 16
-/* A fault that the host cannot serve just now is tried again after a pause,
- * for about ten seconds in all: by then it will not come right. */
-#define RETRY_PAUSE_NS UINT64_C(200000)
-#define RETRY_MAX      50000
+/* "Low cache": less than this share of the target is left, and the domain is
+ * not covered. It is noted again after there was twice as much. */
+#define LOW_CACHE_SHARE 16
+/* Our threads read guest memory and move pages; they need little stack. */
+#define THREAD_STACK_BYTES (256 * 1024)
 
-/* The thread reads guest memory and moves pages; it needs little stack. */
-#define FAULT_THREAD_STACK_BYTES (256 * 1024)
+struct guest_state guest = {
+    .target_lock = LOCK_INITIALIZER(LOCK_RANK_TARGET),
+    .lock = LOCK_INITIALIZER(LOCK_RANK_DOMAIN),
+    .upkeep = PTHREAD_COND_INITIALIZER,
+};
 
-static struct {
-    struct lock lock; /* guards domain, latency */
-    struct domain domain;
-    struct histogram latency;
-    /* Written by guest_build before `exists`; then constant. */
-    struct linux_host host;
-    void *metadata;
-    atomic_bool exists;
-} guest = {.lock = LOCK_INITIALIZER(LOCK_RANK_DOMAIN)};
-
-__attribute__((noreturn)) static void stop_exhausted(gfn_t at)
+void guest_stop_exhausted(gfn_t at)
 {
     const struct domain *domain = &guest.domain;
     stop(BALLAST_EXIT_EXHAUSTED,
          "out of memory: the guest touched gfn 0x%" PRIx64 ", all %" PRIu64
          " pages of the target (%" PRIu64
          " MiB) are in use and none holds only zeros, with %" PRIu64
-         " PoD entries left; start it with a larger --target, or let its balloon driver start "
-         "earlier",
+         " PoD entries left; start it with a larger --target, let its balloon driver start "
+         "earlier, or choose --on-exhaustion pause",
          at.n, domain->total_pages, pages_to_bytes(domain->total_pages) >> 20,
          p2m_pod_pages(&domain->p2m));
 }
 
 /* The state is wrong: say what a maintainer needs. */
-__attribute__((noreturn)) static void stop_broken(const char *operation, gfn_t at)
+void guest_stop_broken(const char *operation, gfn_t at)
 {
     const struct domain *domain = &guest.domain;
     const char *equation = domain_check(domain);
     stop(BALLAST_EXIT_BROKEN,
          "internal error in %s at gfn 0x%" PRIx64 ", the guest was stopped (%s; max %" PRIu64
-         ", target %" PRIu64 ", total %" PRIu64 ", P %" PRIu64 ", O %" PRIu64 ", C %" PRIu64
-         ", faults %" PRIu64 ", reclaimed %" PRIu64 "+%" PRIu64
+         ", target %" PRIu64 ", total %" PRIu64 ", P %" PRIu64 ", O %" PRIu64 ", G %" PRIu64
+         ", C %" PRIu64 ", faults %" PRIu64 ", reclaimed %" PRIu64 "+%" PRIu64
          "); please report this line with QEMU's and the kernel's versions",
          operation, at.n, equation ? equation : "equations hold", domain->p2m.max_pages,
          domain->target_pages, domain->total_pages, domain->p2m.ram_pages, domain->p2m.out_pages,
-         domain->cache.pages, domain->counters.faults, domain->counters.reclaimed_2m,
-         domain->counters.reclaimed_4k);
+         domain->p2m.given_pages, domain->cache.pages, domain->counters.faults,
+         domain->counters.reclaimed_2m, domain->counters.reclaimed_4k);
 }
 
-/* Serves one fault. The lock is free while we wait for the host. */
-static void serve(gfn_t at, uint64_t read_ns)
-{
-    int err = -EAGAIN;
-    for (int tries = 0; tries < RETRY_MAX && err == -EAGAIN; tries++) {
-        if (tries != 0) {
-            clock_sleep_ns(RETRY_PAUSE_NS);
-        }
-        lock_acquire(&guest.lock);
-        err = domain_populate(&guest.domain, at);
-        if (err == 0) {
-            histogram_add(&guest.latency, clock_now_ns() - read_ns);
-        }
-        lock_release(&guest.lock);
-    }
-    switch (err) {
-    case 0:
-    case -ESHUTDOWN: /* dying: whoever touched it waits for the end */
-    case -ESRCH:     /* the process is going */
-        return;
-    case -ENOSPC:
-        stop_exhausted(at);
-    case -EAGAIN:
-        stop(BALLAST_EXIT_BROKEN,
-             "the host could not place a page at gfn 0x%" PRIx64
-             " for ten seconds: it has no memory left for page tables, or something holds on to "
-             "the domain's free pages; free memory on the host",
-             at.n);
-    default:
-        stop_broken("populate", at);
-    }
-}
-
-static void *fault_thread(void *unused)
-{
-    (void)unused;
-    struct pollfd poll_fd = {.fd = guest.host.uffd, .events = POLLIN};
-    for (;;) {
-        haddr_t faults[FAULTS_MAX];
-        unsigned count = 0;
-        poll(&poll_fd, 1, -1);
-        if (uffd_read_faults(guest.host.uffd, faults, FAULTS_MAX, &count) != 0) {
-            return NULL; /* the address space is going away */
-        }
-        uint64_t now_ns = clock_now_ns();
-        for (unsigned i = 0; i < count; i++) {
-            gfn_t at;
-            if (linux_host_find(&guest.host, faults[i], &at)) {
-                serve(at, now_ns);
-            } else {
-                /* Nobody but us touches the cache, and we never where it is empty. */
-                stop_broken("a fault in the cache", gfn(0));
-            }
-        }
-    }
-}
-
-static int start_thread(void)
+int guest_start_thread(const char *name, void *(*function)(void *))
 {
     pthread_t thread;
     pthread_attr_t attributes;
     sigset_t all, before;
-    /* Signals are QEMU's business: none is ever delivered to our thread. */
+    /* Signals are QEMU's business: none is ever delivered to our threads. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attributes, FAULT_THREAD_STACK_BYTES);
-    int err = pthread_create(&thread, &attributes, fault_thread, NULL);
+    pthread_attr_setstacksize(&attributes, THREAD_STACK_BYTES);
+    int err = pthread_create(&thread, &attributes, function, NULL);
     pthread_attr_destroy(&attributes);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (err == 0) {
-        pthread_setname_np(thread, "ballast-fault");
+        pthread_setname_np(thread, name);
     }
     return -err;
+}
+
+void guest_note(enum guest_event_kind kind)
+{
+    const struct domain *domain = &guest.domain;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    guest.events[guest.events_made++ % GUEST_EVENTS_KEPT] = (struct guest_event){
+        .kind = kind,
+        .realtime_ns = (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec,
+        .target_pages = domain->target_pages,
+        .total_pages = domain->total_pages,
+        .cache_pages = domain->cache.pages + domain->p2m.given_pages,
+        .pod_entries_pages = p2m_pod_pages(&domain->p2m),
+    };
+    if (guest.options.on_event != NULL) {
+        guest.options.on_event();
+    }
+}
+
+void guest_settled(void)
+{
+    const struct domain *domain = &guest.domain;
+    if (domain_refuses(domain) != 0) {
+        return; /* what becomes of a dying domain's pages is nobody's news */
+    }
+    pages_t assets = domain->cache.pages + domain->p2m.given_pages;
+    pages_t low = domain->target_pages / LOW_CACHE_SHARE;
+    bool covered = domain_covered(domain);
+    if (covered && !guest.covered_noted) {
+        guest_note(GUEST_COVERED);
+    }
+    guest.covered_noted = covered;
+    if (!covered && assets < low && !guest.low_noted) {
+        guest_note(GUEST_LOW_CACHE);
+        guest.low_noted = true;
+    } else if (covered || assets >= 2 * low) {
+        guest.low_noted = false;
+    }
+    if (!domain->shrinking && !guest.reached_noted) {
+        guest_note(GUEST_TARGET_REACHED);
+    }
+    guest.reached_noted = !domain->shrinking;
+    if (guest.upkeep_idle && domain_wants_upkeep(domain)) {
+        pthread_cond_signal(&guest.upkeep);
+    }
+}
+
+void guest_kick(void)
+{
+    uint64_t one = 1;
+    ssize_t ignored = write(guest.kick_fd, &one, sizeof(one));
+    (void)ignored;
 }
 
 /* The books' memory: as much address space as the worst case needs, of which
@@ -165,15 +148,17 @@ static int map_metadata(pages_t max_pages)
     return err;
 }
 
+/* Faults the target in, all of it or nothing, and moves it into the cache. */
 static int fill_cache(void)
 {
     pages_t missing = guest.domain.target_pages;
-    int err = 0;
+    int err = linux_host_prepare(&guest.host, pages_to_bytes(missing));
     while (err == 0 && missing != 0) {
         lock_acquire(&guest.lock);
         err = domain_build_step(&guest.domain, BUILD_STEP_PAGES, &missing);
         lock_release(&guest.lock);
     }
+    linux_host_unprepare(&guest.host);
     return err;
 }
 
@@ -181,16 +166,24 @@ static int fail(struct guest_problem *problem, enum guest_failure failure, int e
 {
     *problem = (struct guest_problem){
         .failure = failure,
-        .available_bytes =
-            guest.host.short_available_bytes + pages_to_bytes(guest.domain.total_pages),
+        .available_bytes = guest.host.short_available_bytes,
         .limit = guest.host.short_limit,
     };
     return err;
 }
 
-int guest_build(haddr_t ram, uint64_t ram_bytes, uint64_t target_bytes,
-                struct guest_problem *problem)
+/* Makes what the threads need, and the threads. */
+static int start_threads(void)
 {
+    guest.kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int err = guest.kick_fd < 0 ? -errno : guest_start_thread("ballast-fault", faults_thread);
+    return err != 0 ? err : guest_start_thread("ballast-upkeep", upkeep_thread);
+}
+
+int guest_build(haddr_t ram, uint64_t ram_bytes, uint64_t target_bytes,
+                const struct guest_options *options, struct guest_problem *problem)
+{
+    guest.options = *options;
     struct domain_config config = {
         .max_pages = bytes_to_pages(ram_bytes),
         .target_pages = bytes_to_pages(target_bytes),
@@ -220,7 +213,11 @@ int guest_build(haddr_t ram, uint64_t ram_bytes, uint64_t target_bytes,
     if (err != 0) {
         return fail(problem, GUEST_FAILED_MEMORY, err);
     }
-    err = start_thread();
+    lock_acquire(&guest.lock);
+    guest.reached_noted = true;
+    guest_note(GUEST_BUILT);
+    lock_release(&guest.lock);
+    err = start_threads();
     return err != 0 ? fail(problem, GUEST_FAILED_THREAD, err) : 0;
 }
 
@@ -235,33 +232,133 @@ bool guest_owns(haddr_t at, uint64_t bytes)
     return guest_exists() && at.a < host->ram.a + host->ram_bytes && at.a + bytes > host->ram.a;
 }
 
+/* What became of an operation of QEMU's on guest RAM, and what follows. Under
+ * the lock. */
+static void after_change(int err, const char *operation, gfn_t at)
+{
+    if (err == -EIO) {
+        guest_stop_broken(operation, at);
+    }
+    guest_settled();
+    if (guest.domain.state == DOMAIN_EXHAUSTED) {
+        guest_kick(); /* a page may have come free */
+    }
+}
+
 void guest_discard(haddr_t at, uint64_t bytes)
 {
     const struct linux_host *host = &guest.host;
     uint64_t begin = max_u64(at.a, host->ram.a) - host->ram.a;
     uint64_t end = min_u64(at.a + bytes, host->ram.a + host->ram_bytes) - host->ram.a;
     pages_t first = (begin + PAGE_BYTES - 1) / PAGE_BYTES, last = bytes_to_pages(end);
-    while (first < last) {
+    int err = 0;
+    while (err == 0 && first < last) {
         /* Steps end where superpages do, so that those stay in one piece. */
         pages_t step = DISCARD_STEP_PAGES - first % SUPERPAGE_PAGES;
         step = min_u64(step, last - first);
         lock_acquire(&guest.lock);
-        int err = domain_discard(&guest.domain, gfn(first), step);
+        err = domain_discard(&guest.domain, gfn(first), step);
+        after_change(err, "discard", gfn(first));
         lock_release(&guest.lock);
-        if (err == -EIO) {
-            stop_broken("discard", gfn(first));
-        }
-        if (err != 0) {
-            return; /* dying */
-        }
         first += step;
     }
+}
+
+void guest_give_up(haddr_t page)
+{
+    gfn_t at;
+    if (linux_host_find(&guest.host, page, &at)) {
+        lock_acquire(&guest.lock);
+        after_change(domain_decrease_reservation(&guest.domain, at, 1), "inflate", at);
+        lock_release(&guest.lock);
+    }
+}
+
+void guest_take_back(haddr_t page)
+{
+    gfn_t at;
+    if (linux_host_find(&guest.host, page, &at)) {
+        lock_acquire(&guest.lock);
+        after_change(domain_increase_reservation(&guest.domain, at, 1), "deflate", at);
+        lock_release(&guest.lock);
+    }
+}
+
+void guest_reset(void)
+{
+    if (guest_exists()) {
+        lock_acquire(&guest.lock);
+        int err = domain_increase_reservation(&guest.domain, gfn(0), guest.domain.p2m.max_pages);
+        after_change(err, "reset", gfn(0));
+        lock_release(&guest.lock);
+    }
+}
+
+/* Has the host prepare what the domain lacks, if it lacks anything. */
+static int prepare_growth(pages_t target_pages)
+{
+    lock_acquire(&guest.lock);
+    int err = guest.domain.state == DOMAIN_BUILDING ? -EBUSY : domain_refuses(&guest.domain);
+    if (err == 0 && (target_pages < SUPERPAGE_PAGES || target_pages > guest.domain.p2m.max_pages)) {
+        err = -EINVAL;
+    }
+    pages_t total = guest.domain.total_pages;
+    lock_release(&guest.lock);
+    if (err == 0 && target_pages > total) {
+        err = linux_host_prepare(&guest.host, pages_to_bytes(target_pages - total));
+    }
+    return err;
+}
+
+int guest_set_target(uint64_t target_bytes, struct guest_problem *problem)
+{
+    if (!guest_exists()) {
+        return -EBUSY;
+    }
+    pages_t target_pages = bytes_to_pages(target_bytes);
+    lock_acquire(&guest.target_lock);
+    int err = prepare_growth(target_pages);
+    lock_acquire(&guest.lock);
+    if (err == 0) {
+        err = domain_set_target(&guest.domain, target_pages);
+    }
+    if (err == 0) {
+        guest.reached_noted = false;
+        guest_note(GUEST_TARGET_CHANGED);
+        guest_settled();
+        guest_kick();
+    }
+    linux_host_unprepare(&guest.host);
+    problem->available_bytes = guest.host.short_available_bytes;
+    problem->limit = guest.host.short_limit;
+    lock_release(&guest.lock);
+    lock_release(&guest.target_lock);
+    return err;
+}
+
+bool guest_next_event(uint64_t *next, struct guest_event *event)
+{
+    lock_acquire(&guest.lock);
+    uint64_t made = guest.events_made;
+    if (made > GUEST_EVENTS_KEPT) {
+        *next = max_u64(*next, made - GUEST_EVENTS_KEPT);
+    }
+    bool is = *next < made;
+    if (is) {
+        *event = guest.events[(*next)++ % GUEST_EVENTS_KEPT];
+    }
+    lock_release(&guest.lock);
+    return is;
 }
 
 void guest_die(void)
 {
     lock_acquire(&guest.lock);
-    domain_begin_dying(&guest.domain);
+    if (guest.domain.state != DOMAIN_DYING) {
+        domain_begin_dying(&guest.domain);
+        guest_note(GUEST_DYING);
+        pthread_cond_signal(&guest.upkeep);
+    }
     lock_release(&guest.lock);
     int err = 0;
     for (pages_t left = 1; err == 0 && left != 0;) {
@@ -283,11 +380,13 @@ void guest_describe(struct guest_report *report)
             .target_pages = domain->target_pages,
             .total_pages = domain->total_pages,
             .populated_pages = domain->p2m.ram_pages,
-            .cache_pages = domain->cache.pages,
+            .cache_pages = domain->cache.pages + domain->p2m.given_pages,
             .pod_entries_pages = p2m_pod_pages(&domain->p2m),
-            .out_pages = domain->p2m.out_pages,
+            .out_pages = domain->p2m.out_pages + domain->p2m.given_pages,
+            .given_pages = domain->p2m.given_pages,
             .cache_superpages = cache_superpages(&domain->cache),
             .covered = domain_covered(domain),
+            .shrinking = domain->shrinking,
             .counters = domain->counters,
             .fault_p50_ns = histogram_quantile(&guest.latency, 50),
             .fault_p99_ns = histogram_quantile(&guest.latency, 99),

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The one guest of this process: its domain, its host, and the thread that
- * serves its faults.
+ * The one guest of this process: its domain, its host, and the threads that
+ * serve it.
  *
- * Any thread may call these functions. The fault thread runs from guest_build
- * to the end of the process: threads of QEMU may touch guest RAM for as long.
+ * Any thread may call these functions. The threads run from guest_build to the
+ * end of the process: threads of QEMU may touch guest RAM for as long.
  */
 #ifndef BALLAST_AGENT_GUEST_H
 #define BALLAST_AGENT_GUEST_H
@@ -12,13 +12,42 @@
 #include "engine/domain.h"
 #include "host/memory.h"
 
+struct guest_options {
+    bool pause;   /* when exhausted: wait for a larger target instead of ending */
+    bool reserve; /* keep a reserve of cached superpages */
+    /* Called, under the domain's lock, when there is a new event: must neither
+     * wait nor call back. */
+    void (*on_event)(void);
+};
+
+enum guest_event_kind {
+    GUEST_BUILT,          /* the target is there; the guest may run */
+    GUEST_LOW_CACHE,      /* not covered, and few pages are left: see guest.c */
+    GUEST_EXHAUSTED,      /* somebody waits for a page that cannot be had */
+    GUEST_RESUMED,        /* nobody does any more */
+    GUEST_TARGET_CHANGED, /* by an operator */
+    GUEST_TARGET_REACHED, /* total has come down to it, or gone up */
+    GUEST_COVERED,        /* the domain can no longer run out */
+    GUEST_DYING,
+};
+
+struct guest_event {
+    enum guest_event_kind kind;
+    uint64_t realtime_ns; /* since 1970 */
+    pages_t target_pages, total_pages, cache_pages, pod_entries_pages;
+};
+
+/* Events that are kept for a reader who is slow. */
+#define GUEST_EVENTS_KEPT 64
+
 /* A snapshot of everything that can be counted. */
 struct guest_report {
     enum domain_state state;
     pages_t max_pages, target_pages, total_pages;
     pages_t populated_pages, cache_pages, pod_entries_pages, out_pages;
+    pages_t given_pages;      /* of out_pages and of cache_pages: not collected yet */
     pages_t cache_superpages; /* in superpages, not pages */
-    bool covered;
+    bool covered, shrinking;
     struct domain_counters counters;
     uint64_t fault_p50_ns, fault_p99_ns, fault_max_ns;
     haddr_t ram, cache;
@@ -31,7 +60,7 @@ enum guest_failure {
     GUEST_FAILED_REGISTER, /* guest RAM or cache could not be registered */
     GUEST_FAILED_METADATA, /* no address space for our own books */
     GUEST_FAILED_MEMORY,   /* the host does not have the target */
-    GUEST_FAILED_THREAD,   /* no thread */
+    GUEST_FAILED_THREAD,   /* no thread, or no descriptor */
 };
 
 struct guest_problem {
@@ -46,7 +75,7 @@ struct guest_problem {
  * On error the process must not run the guest.
  */
 int guest_build(haddr_t ram, uint64_t ram_bytes, uint64_t target_bytes,
-                struct guest_problem *problem);
+                const struct guest_options *options, struct guest_problem *problem);
 
 /* Whether there is a domain (built, dying or broken), and whether a range
  * has any part in its RAM. */
@@ -57,11 +86,32 @@ bool guest_owns(haddr_t at, uint64_t bytes);
  * stay as they are. */
 void guest_discard(haddr_t at, uint64_t bytes);
 
+/* The guest's balloon gives up one page, or takes it back. */
+void guest_give_up(haddr_t page);
+void guest_take_back(haddr_t page);
+
+/* The guest starts anew: it has given up nothing. */
+void guest_reset(void);
+
+/*
+ * Changes the target. -EINVAL if it is below one superpage or above max,
+ * -ENOMEM if the host has not what it lacks (problem->available_bytes and
+ * limit say what there is), -EAGAIN if the host cannot move it in just now,
+ * -ESHUTDOWN if the domain is dying, -EBUSY while it is being built: in each
+ * case nothing has changed.
+ */
+int guest_set_target(uint64_t target_bytes, struct guest_problem *problem);
+
 /* The domain begins to die: its cache goes back to the host, and whoever
  * touches a missing page waits for the end of the process. */
 void guest_die(void);
 
 /* Zeros, in state DOMAIN_BUILDING, before there is a domain. */
 void guest_describe(struct guest_report *report);
+
+/* Copies the oldest event from number *next on and moves *next past it. If
+ * events from *next on were dropped, it starts with the oldest that is kept.
+ * False if there is none. */
+bool guest_next_event(uint64_t *next, struct guest_event *event);
 
 #endif

@@ -36,7 +36,20 @@ static bool advise_guest(haddr_t at, size_t length, int advice)
     case MADV_DONTNEED:
     case MADV_DONTNEED_LOCKED:
     case MADV_FREE:
-        guest_discard(at, length); /* the page goes to the cache, not to the host */
+        /* Either way the page goes to the cache, not to the host. One page at a
+         * time is how QEMU's balloon inflates; free page reports and migration
+         * drop more at once, which the guest may use again unasked. */
+        if (length == PAGE_BYTES) {
+            guest_give_up(at);
+        } else {
+            guest_discard(at, length);
+        }
+        return true;
+    case MADV_WILLNEED:
+        /* Said of one page, by a balloon that deflates. */
+        if (length == PAGE_BYTES) {
+            guest_take_back(at);
+        }
         return true;
     case MADV_MERGEABLE:
         /* Merged pages cannot be moved, and merging would change the total. */

@@ -39,4 +39,22 @@ bool qemu_find_block(haddr_t at, struct qemu_block *block);
  * start. -EBUSY if one of them is there already. */
 int qemu_require_discards(void);
 
+/*
+ * What QEMU tells us from now on. Both are called on QEMU's main thread.
+ *   ready   the machine is made: its devices are there, no vCPU has run
+ *   reset   the guest is reset, at the start and at each reboot: what it had
+ *           given up to its balloon it believes in again
+ */
+struct qemu_hooks {
+    void (*ready)(void);
+    void (*reset)(void);
+};
+
+/* Sets the hooks, once, on QEMU's main thread while it makes the machine. */
+void qemu_set_hooks(const struct qemu_hooks *hooks);
+
+/* Asks the guest's balloon to leave the guest that many bytes; the main thread
+ * passes it on. Does nothing if there is no balloon. From any thread. */
+void qemu_ask_balloon(uint64_t bytes);
+
 #endif

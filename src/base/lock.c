@@ -33,3 +33,9 @@ void lock_release(struct lock *lock)
     held_ranks &= ~(1U << lock->rank);
 #endif
 }
+
+void lock_wait(struct lock *lock, pthread_cond_t *condition)
+{
+    /* The rank stays held: this thread takes no other lock meanwhile. */
+    pthread_cond_wait(condition, &lock->mutex);
+}

@@ -14,8 +14,8 @@
 #include <pthread.h>
 
 enum lock_rank {
-    LOCK_RANK_TARGET = 1, /* changes of a domain's target, one at a time */
-    LOCK_RANK_DOMAIN = 2, /* agent/guest.c: the domain, its counters and latencies */
+    LOCK_RANK_TARGET = 1, /* agent/guest.c: changes of the target, one at a time */
+    LOCK_RANK_DOMAIN = 2, /* agent/guest.c: the domain, its counters, latencies and events */
 };
 
 struct lock {
@@ -31,5 +31,9 @@ struct lock {
 void lock_init(struct lock *lock, enum lock_rank rank);
 void lock_acquire(struct lock *lock);
 void lock_release(struct lock *lock);
+
+/* Lets go of the lock, waits for the condition, and takes the lock again.
+ * Returns also for no reason: look again at what was waited for. */
+void lock_wait(struct lock *lock, pthread_cond_t *condition);
 
 #endif

@@ -4,8 +4,8 @@
  *
  * Each request carries a number as its id. Replies with another number belong
  * to calls that were given up; replies without one (Busy, ParseError) are
- * about the connection, so they answer whatever call is waiting. Lines that
- * are no replies (events, one day) are skipped.
+ * about the connection, so they answer whatever call is waiting. Whoever waits
+ * for a reply skips events, and the other way round.
  */
 #include "ctl/client.h"
 
@@ -285,6 +285,31 @@ int ctl_client_call(struct ctl_client *client, const char *command, json_t *argu
             return ret;
         }
     }
+}
+
+int ctl_client_next_event(struct ctl_client *client, int timeout_ms, json_t **event)
+{
+    int64_t deadline = now_ms() + timeout_ms;
+
+    for (;;) {
+        struct ctl_event read;
+        json_t *message;
+        int ret = receive_message(client, deadline, &message);
+
+        if (ret < 0) {
+            return ret;
+        }
+        if (ctl_event_read(message, &read) == 0) {
+            *event = message;
+            return 0;
+        }
+        json_decref(message);
+    }
+}
+
+int ctl_client_fd(const struct ctl_client *client)
+{
+    return client->fd;
 }
 
 int ctl_client_wait_closed(struct ctl_client *client, int timeout_ms)

@@ -35,9 +35,18 @@ int ctl_client_find_listener(const char *path, int timeout_ms, pid_t *pid);
  * -ETIMEDOUT if none came in time (a late one is ignored by later calls);
  * -ECONNRESET if the server closed the connection; -EPROTO if it sent
  * something else; -EMSGSIZE if the request is too long. *error is filled for
- * -EREMOTEIO only. */
+ * -EREMOTEIO only. Events that come before the reply are dropped. */
 int ctl_client_call(struct ctl_client *client, const char *command, json_t *arguments,
                     int timeout_ms, json_t **result, struct ctl_error *error);
+
+/* Takes the next event, a new reference in *event; the client must have
+ * subscribed. -ETIMEDOUT if none came in time; -ECONNRESET if the server closed
+ * the connection; -EPROTO if it sent something else than messages. */
+int ctl_client_next_event(struct ctl_client *client, int timeout_ms, json_t **event);
+
+/* The socket, for poll(2). When it is readable, take events until -ETIMEDOUT:
+ * more than one may have come at once. */
+int ctl_client_fd(const struct ctl_client *client);
 
 /* Waits until the server closes the connection, ignoring what it still sends.
  * 0, or -ETIMEDOUT. */

@@ -12,6 +12,8 @@
 #include <string.h>
 
 #define LINE_MAX_BYTES ((size_t)BALLAST_PROTOCOL_LINE_MAX_BYTES)
+#define NS_PER_S       INT64_C(1000000000)
+#define NS_PER_US      INT64_C(1000)
 
 void ctl_error_set(struct ctl_error *error, const char *class_name, const char *format, ...)
 {
@@ -281,6 +283,35 @@ int ctl_reply_read(const json_t *message, json_t **result, struct ctl_error *err
     }
     ctl_error_set(error, class_name, "%s", desc);
     return -EREMOTEIO;
+}
+
+json_t *ctl_event_build(const char *name, json_t *data, uint64_t realtime_ns)
+{
+    if (data == NULL) {
+        data = json_object();
+    }
+    return json_pack("{s:s, s:o, s:{s:I, s:I}}", "event", name, "data", data, "timestamp",
+                     "seconds", (json_int_t)(realtime_ns / (uint64_t)NS_PER_S), "microseconds",
+                     (json_int_t)(realtime_ns % (uint64_t)NS_PER_S / (uint64_t)NS_PER_US));
+}
+
+int ctl_event_read(const json_t *message, struct ctl_event *event)
+{
+    struct ctl_event read;
+    json_int_t seconds;
+    json_int_t us;
+    json_t *data;
+
+    if (json_unpack((json_t *)message, "{s:s, s:o, s:{s:I, s:I}}", "event", &read.name, "data",
+                    &data, "timestamp", "seconds", &seconds, "microseconds", &us) != 0 ||
+        !json_is_object(data) || seconds < 0 || seconds > INT64_MAX / NS_PER_S - 1 || us < 0 ||
+        us >= NS_PER_S / NS_PER_US) {
+        return -EPROTO;
+    }
+    read.data = data;
+    read.realtime_ns = (uint64_t)(seconds * NS_PER_S + us * NS_PER_US);
+    *event = read;
+    return 0;
 }
 
 json_t *ctl_greeting_build(const char *name)

@@ -12,6 +12,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include <ballast/protocol.h>
 
@@ -21,6 +22,7 @@
 #define CTL_COMMAND_NOT_FOUND "CommandNotFound"
 #define CTL_INVALID_ARGUMENT  "InvalidArgument"
 #define CTL_WRONG_STATE       "WrongState"
+#define CTL_HOST_MEMORY       "HostMemory"
 #define CTL_BUSY              "Busy"
 
 /* An error reply. Longer texts are cut. */
@@ -110,6 +112,20 @@ json_t *ctl_reply_error(const struct ctl_error *error, json_t *id);
 /* Reads a reply: 0 and a new reference in *result, or -EREMOTEIO and the
  * server's error in *error, or -EPROTO if it is neither. */
 int ctl_reply_read(const json_t *message, json_t **result, struct ctl_error *error);
+
+/* Builds {"event": name, "data": data, "timestamp": {...}}; the time is in ns
+ * since 1970. Takes over `data` (NULL is taken for {}). NULL if out of memory. */
+json_t *ctl_event_build(const char *name, json_t *data, uint64_t realtime_ns);
+
+/* An event. All members are borrowed from the message. */
+struct ctl_event {
+    const char *name;
+    const json_t *data;   /* an object */
+    uint64_t realtime_ns; /* since 1970 */
+};
+
+/* Looks at a decoded message as an event. -EPROTO if it is none. */
+int ctl_event_read(const json_t *message, struct ctl_event *event);
 
 /* What the server says first. */
 struct ctl_greeting {

@@ -3,25 +3,28 @@
  * The control server. See server.h.
  *
  * One thread waits in poll(2) for the listening socket, an eventfd that means
- * "stop", and the clients. A client has a framer for input and a fixed buffer
- * for output. What bounds it:
+ * "stop" or "kick", and the clients. A client has a framer for input and a
+ * fixed buffer for output. What bounds it:
  *
- *  - A request is handled only while there is room for the longest reply, so
- *    the output never exceeds OUTPUT_BYTES: a client that does not read is not
- *    read from either.
+ *  - A request is handled only while at most half of the output is in use, so
+ *    that the longest reply fits into the other half: a client that does not
+ *    read is not read from either.
+ *  - An event is queued only if no more than half is in use afterwards. So the
+ *    output never exceeds OUTPUT_BYTES, and events alone keep no client's
+ *    requests waiting. Others are counted; while any are, no event is queued,
+ *    so that LOST stands where they would have stood.
  *  - A turn handles at most TURN_REQUESTS of one client's requests, so a flood
  *    delays the others by that much and no more.
  *  - All sockets are non-blocking.
  *
- * All state but the eventfd belongs to the thread while it runs. Events that
- * are pushed to clients, when there are any, will go into the same output
- * buffers between replies, handed to the thread through the eventfd.
+ * All state but the eventfd and `stop` belongs to the thread while it runs.
  */
 #include "ctl/server.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -35,8 +38,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LINE_MAX_BYTES  ((size_t)BALLAST_PROTOCOL_LINE_MAX_BYTES)
-#define OUTPUT_BYTES    (2 * LINE_MAX_BYTES)
+#define LINE_MAX_BYTES ((size_t)BALLAST_PROTOCOL_LINE_MAX_BYTES)
+#define OUTPUT_BYTES   (2 * LINE_MAX_BYTES)
+/* Events may fill this much of the output; those that were dropped are reported
+ * when no more than half of it is in use. */
+#define EVENT_BYTES     LINE_MAX_BYTES
 #define TURN_REQUESTS   32
 #define ACCEPT_PAUSE_MS 100
 /* jansson parses and prints recursively, at most 2048 levels. */
@@ -51,6 +57,8 @@ struct client {
     bool deaf;                  /* takes no more output; what it sent is still executed */
     bool eof;                   /* the client will send no more */
     bool closing;               /* close as soon as the output is sent; read nothing */
+    bool subscribed;            /* wants events */
+    uint64_t lost;              /* events that were dropped and not reported yet */
     void (*after)(void *owner); /* to be called when the output is sent */
     int64_t after_deadline_ms;  /* and not later than this */
 };
@@ -63,6 +71,7 @@ struct ctl_server {
     int wake_fd;
     atomic_bool stop;
     pthread_t thread;
+    sem_t handed_out;        /* posted when the owner has the server */
     int64_t accept_after_ms; /* the process is out of descriptors until then */
     struct client clients[CTL_SERVER_CLIENTS_MAX];
 };
@@ -89,26 +98,6 @@ static bool client_may_handle(const struct client *client)
 static bool client_wants_input(const struct client *client)
 {
     return client_may_handle(client) && !client->eof;
-}
-
-static void client_run_after(struct ctl_server *server, struct client *client)
-{
-    void (*after)(void *owner) = client->after;
-
-    client->after = NULL;
-    if (after != NULL) {
-        after(server->config.owner);
-    }
-}
-
-static void client_drop(struct ctl_server *server, struct client *client)
-{
-    close(client->fd);
-    client->fd = -1;
-    ctl_framer_fini(&client->in);
-    free(client->out);
-    client->out = NULL;
-    client_run_after(server, client);
 }
 
 /* Appends to the output. The caller has made sure that there is room for a
@@ -148,6 +137,92 @@ static void client_flush(struct client *client)
     client->out_used = 0;
 }
 
+static uint64_t realtime_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* Tells a client how many events it has missed, as soon as it has read enough. */
+static void client_report_lost(struct client *client)
+{
+    uint64_t lost = client->lost;
+    json_t *message;
+    size_t length;
+    char *line;
+    int ret;
+
+    if (lost == 0 || client->closing || client_output(client) > EVENT_BYTES / 2) {
+        return;
+    }
+    message =
+        ctl_event_build("LOST", json_pack("{s:I}", "events", (json_int_t)lost), realtime_ns());
+    ret = message != NULL ? ctl_encode(message, &line, &length) : -ENOMEM;
+    json_decref(message);
+    if (ret == 0) {
+        client->lost = 0;
+        client_queue(client, line, length);
+        free(line);
+    }
+}
+
+/* Queues an event that is encoded already, or counts it. `line` is NULL for one
+ * that could not be encoded. */
+static void client_queue_event(struct client *client, const char *line, size_t length)
+{
+    if (client->lost > 0 || client_output(client) + length > EVENT_BYTES) {
+        client_flush(client);
+        client_report_lost(client);
+    }
+    if (line != NULL && client->lost == 0 && client_output(client) + length <= EVENT_BYTES) {
+        client_queue(client, line, length);
+    } else {
+        client->lost++;
+    }
+}
+
+/* Has on_kick called if there was a kick. Reads of the eventfd set it to 0. */
+static void take_kick(struct ctl_server *server)
+{
+    uint64_t kicks;
+
+    if (read(server->wake_fd, &kicks, sizeof(kicks)) == (ssize_t)sizeof(kicks) &&
+        server->config.on_kick != NULL && !atomic_load(&server->stop)) {
+        server->config.on_kick(server->config.owner);
+    }
+}
+
+/* What is called may end the process, so events go out before. */
+static void client_run_after(struct ctl_server *server, struct client *client)
+{
+    void (*after)(void *owner) = client->after;
+
+    client->after = NULL;
+    if (after == NULL) {
+        return;
+    }
+    take_kick(server);
+    for (size_t i = 0; i < CTL_SERVER_CLIENTS_MAX; i++) {
+        if (server->clients[i].fd >= 0) {
+            client_flush(&server->clients[i]);
+        }
+    }
+    after(server->config.owner);
+}
+
+static void client_drop(struct ctl_server *server, struct client *client)
+{
+    close(client->fd);
+    client->fd = -1;
+    client->subscribed = false;
+    ctl_framer_fini(&client->in);
+    free(client->out);
+    client->out = NULL;
+    client_run_after(server, client);
+}
+
 /* Queues a message and drops our reference to it. A client whose answer cannot
  * be made, for want of memory, is closed: it must not wait for it for ever. */
 static int client_reply(struct client *client, json_t *message)
@@ -183,20 +258,69 @@ static int client_reply_error(struct client *client, const struct ctl_error *err
     return ret;
 }
 
-static json_t *list_commands(const struct ctl_server *server)
+/* A command of the server itself. 0 or -ENOMEM. */
+struct builtin {
+    const char *name;
+    int (*run)(struct ctl_server *server, struct client *client, json_t **result);
+};
+
+static int query_commands(struct ctl_server *server, struct client *client, json_t **result);
+
+static int subscribe(struct ctl_server *server, struct client *client, json_t **result)
+{
+    (void)server;
+    (void)result;
+    client->subscribed = true;
+    return 0;
+}
+
+/* What it has lost until now it does not want to hear of. */
+static int unsubscribe(struct ctl_server *server, struct client *client, json_t **result)
+{
+    (void)server;
+    (void)result;
+    client->subscribed = false;
+    client->lost = 0;
+    return 0;
+}
+
+static const struct builtin builtins[] = {
+    {"query-commands", query_commands},
+    {"subscribe", subscribe},
+    {"unsubscribe", unsubscribe},
+};
+
+#define BUILTIN_COUNT (sizeof(builtins) / sizeof(builtins[0]))
+
+static int query_commands(struct ctl_server *server, struct client *client, json_t **result)
 {
     json_t *list = json_array();
-    int failed = json_array_append_new(list, json_pack("{s:s}", "name", "query-commands"));
+    int failed = 0;
 
+    (void)client;
+    for (size_t i = 0; i < BUILTIN_COUNT; i++) {
+        failed |= json_array_append_new(list, json_pack("{s:s}", "name", builtins[i].name));
+    }
     for (size_t i = 0; i < server->config.command_count; i++) {
         failed |= json_array_append_new(
             list, json_pack("{s:s}", "name", server->config.commands[i].name));
     }
     if (failed != 0) {
         json_decref(list);
-        return NULL;
+        return -ENOMEM;
     }
-    return json_pack("{s:o}", "commands", list);
+    *result = json_pack("{s:o}", "commands", list);
+    return *result != NULL ? 0 : -ENOMEM;
+}
+
+static const struct builtin *find_builtin(const char *name)
+{
+    for (size_t i = 0; i < BUILTIN_COUNT; i++) {
+        if (strcmp(builtins[i].name, name) == 0) {
+            return &builtins[i];
+        }
+    }
+    return NULL;
 }
 
 static const struct ctl_command *find_command(const struct ctl_server *server, const char *name)
@@ -211,20 +335,18 @@ static const struct ctl_command *find_command(const struct ctl_server *server, c
 
 /* Runs a request. 0, *result and *command (NULL for a built-in one); or -errno
  * and *error. */
-static int execute(struct ctl_server *server, const struct ctl_request *request,
-                   const struct ctl_command **command, json_t **result, struct ctl_error *error)
+static int execute(struct ctl_server *server, struct client *client,
+                   const struct ctl_request *request, const struct ctl_command **command,
+                   json_t **result, struct ctl_error *error)
 {
+    const struct builtin *builtin = find_builtin(request->command);
     const struct ctl_command *found;
     int ret;
 
-    if (strcmp(request->command, "query-commands") == 0) {
+    if (builtin != NULL) {
         ret = ctl_arguments_check(request->arguments, NULL, error);
-        if (ret == 0) {
-            *command = NULL;
-            *result = list_commands(server);
-            ret = *result == NULL ? -ENOMEM : 0;
-        }
-        return ret;
+        *command = NULL;
+        return ret < 0 ? ret : builtin->run(server, client, result);
     }
     found = find_command(server, request->command);
     if (found == NULL) {
@@ -254,7 +376,7 @@ static int client_handle_message(struct ctl_server *server, struct client *clien
     ctl_error_set(&error, CTL_WRONG_STATE, "the command failed");
     ret = ctl_request_read(message, &request, &error);
     if (ret == 0) {
-        ret = execute(server, &request, &command, &result, &error);
+        ret = execute(server, client, &request, &command, &result, &error);
     }
     if (ret < 0) {
         json_decref(result);
@@ -371,6 +493,7 @@ static void client_turn(struct ctl_server *server, struct client *client, short 
         return;
     }
     client_flush(client);
+    client_report_lost(client);
     if (client->after != NULL &&
         (client_output(client) == 0 || now_ms() >= client->after_deadline_ms)) {
         client_run_after(server, client);
@@ -541,6 +664,9 @@ static void serve(struct ctl_server *server)
             usleep(ACCEPT_PAUSE_MS * 1000);
             continue;
         }
+        if ((fds[WAKE].revents & POLLIN) != 0) {
+            take_kick(server);
+        }
         for (size_t i = 0; i < CTL_SERVER_CLIENTS_MAX; i++) {
             if (server->clients[i].fd >= 0 && !atomic_load(&server->stop)) {
                 client_turn(server, &server->clients[i], fds[FIRST_CLIENT + i].revents);
@@ -554,8 +680,13 @@ static void serve(struct ctl_server *server)
 
 static void *server_thread(void *argument)
 {
+    struct ctl_server *server = argument;
+
     pthread_setname_np(pthread_self(), "ballast-ctl");
-    serve(argument);
+    while (sem_wait(&server->handed_out) < 0) {
+        /* EINTR, though all signals are blocked. */
+    }
+    serve(server);
     return NULL;
 }
 
@@ -652,6 +783,7 @@ static void server_free(struct ctl_server *server)
     if (server->wake_fd >= 0) {
         close(server->wake_fd);
     }
+    sem_destroy(&server->handed_out);
     free(server->path);
     free(server->name);
     free(server);
@@ -666,6 +798,7 @@ int ctl_server_start(const struct ctl_server_config *config, struct ctl_server *
         return -ENOMEM;
     }
     made->config = *config;
+    sem_init(&made->handed_out, 0, 0);
     made->listen_fd = -1;
     made->wake_fd = -1;
     for (size_t i = 0; i < CTL_SERVER_CLIENTS_MAX; i++) {
@@ -689,19 +822,47 @@ int ctl_server_start(const struct ctl_server_config *config, struct ctl_server *
         return ret;
     }
     *server = made;
+    /* Handlers may want that for a broadcast. */
+    sem_post(&made->handed_out);
     return 0;
+}
+
+void ctl_server_kick(struct ctl_server *server)
+{
+    const uint64_t one = 1;
+    int saved = errno;
+
+    /* It fails only if the counter is full, and then the thread will wake too. */
+    (void)!write(server->wake_fd, &one, sizeof(one));
+    errno = saved;
+}
+
+void ctl_server_broadcast(struct ctl_server *server, const json_t *message)
+{
+    size_t length = 0;
+    char *line = NULL;
+
+    for (size_t i = 0; i < CTL_SERVER_CLIENTS_MAX; i++) {
+        struct client *client = &server->clients[i];
+
+        if (client->fd < 0 || !client->subscribed || client->closing) {
+            continue;
+        }
+        if (line == NULL && ctl_encode(message, &line, &length) < 0) {
+            line = NULL;
+        }
+        client_queue_event(client, line, length);
+    }
+    free(line);
 }
 
 void ctl_server_stop(struct ctl_server *server)
 {
-    const uint64_t one = 1;
-
     if (server == NULL) {
         return;
     }
     atomic_store(&server->stop, true);
-    /* An eventfd at 0 takes a 1 without fail. */
-    (void)!write(server->wake_fd, &one, sizeof(one));
+    ctl_server_kick(server);
     pthread_join(server->thread, NULL);
     server_free(server);
 }

@@ -46,16 +46,34 @@ struct ctl_server_config {
     const char *name;                   /* the domain's, for the greeting */
     const struct ctl_command *commands; /* stays valid until ctl_server_stop() */
     size_t command_count;
-    void *owner; /* handed to the handlers */
+    void *owner; /* handed to the handlers and to on_kick */
+    /* If not NULL: called on the server's thread soon after ctl_server_kick(),
+     * once for any number of kicks that came meanwhile, and before an
+     * after_reply if a kick is pending then. Never concurrently with handlers. */
+    void (*on_kick)(void *owner);
 };
 
 /* Binds the socket (mode 0600; a socket that is there already is replaced, so
  * hold the domain's lock) and starts the thread, which answers from then on.
- * Beside the owner's commands it knows query-commands. `path` and `name` are
- * copied. -ENAMETOOLONG if the path does not fit a socket address, -EEXIST if
- * something other than a socket is there, -ENOMEM, or what the kernel said;
- * nothing is left behind then. */
+ * Beside the owner's commands it knows query-commands, subscribe and
+ * unsubscribe. `path` and `name` are copied. *server is set before the first
+ * handler runs. -ENAMETOOLONG if the path does not fit a socket address,
+ * -EEXIST if something other than a socket is there, -ENOMEM, or what the
+ * kernel said; nothing is left behind then. */
 int ctl_server_start(const struct ctl_server_config *config, struct ctl_server **server);
+
+/* Makes the thread call on_kick. From any thread, with any lock held: neither
+ * waits, allocates nor locks, and leaves errno alone. Not once
+ * ctl_server_stop() has been called. */
+void ctl_server_kick(struct ctl_server *server);
+
+/* Queues an event (ctl_event_build()) for every client that has subscribed;
+ * borrowed. Only on the server's thread: from on_kick, a handler or after_reply.
+ * Never waits. For a client that does not read, BALLAST_PROTOCOL_LINE_MAX_BYTES
+ * are kept; further events are dropped and counted, and when it has read half
+ * of that it is told with a LOST event, where they would have stood. What was
+ * queued before an after_reply has been offered to the sockets when that runs. */
+void ctl_server_broadcast(struct ctl_server *server, const json_t *message);
 
 /* Disconnects everybody, ends and joins the thread, removes the socket, frees
  * the server. NULL is allowed. Waits for a handler that is running; never call

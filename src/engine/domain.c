@@ -2,6 +2,7 @@
 #include "engine/domain.h"
 
 #include "engine/reclaim.h"
+#include "engine/reservation.h"
 #include "engine/transfer.h"
 
 #include <errno.h>
@@ -47,8 +48,7 @@ int domain_init(struct domain *domain, const struct domain_config *config,
     return 0;
 }
 
-/* Why a domain takes no requests, or 0 if it does. */
-static int refuses(const struct domain *domain)
+int domain_refuses(const struct domain *domain)
 {
     switch (domain->state) {
     case DOMAIN_RUNNING:
@@ -64,23 +64,63 @@ static int refuses(const struct domain *domain)
     return -EINVAL;
 }
 
+/* Where the next `pages` that come from the host go: superpages to slots in
+ * which they stay huge, as long as there are any. */
+static struct cache_run room_for(const struct domain *domain, pages_t pages, bool *huge)
+{
+    slot_index_t flat = cache_find_empty(&domain->cache, true);
+    *huge = pages >= SUPERPAGE_PAGES && flat != SLOT_NONE;
+    return *huge ? (struct cache_run){cache_first_cfn(flat), SUPERPAGE_PAGES}
+                 : cache_find_room(&domain->cache, pages);
+}
+
+/* Gives pages that were just allocated back. Nobody had a chance to use them:
+ * the lock is held. What the host will not take just now stays in the cache:
+ * then the domain has more than its target, and settles like one that shrinks. */
+static int undo_grow(struct domain *domain, pages_t pages)
+{
+    int err = 0;
+    while (err == 0 && pages != 0) {
+        struct cache_run run = cache_find_pages(&domain->cache, pages);
+        err = domain->ops->release(domain->host, run.at, run.pages);
+        if (err == 0) {
+            cache_removed(&domain->cache, run);
+            domain->total_pages -= run.pages;
+            pages -= run.pages;
+        }
+    }
+    domain->shrinking = domain->total_pages > domain->target_pages;
+    return err == 0 || err == -EAGAIN || err == -ESRCH ? 0 : transfer_broken(domain);
+}
+
+/* Brings pages from the host into the cache, all or none. */
+static int grow(struct domain *domain, pages_t pages)
+{
+    for (pages_t added = 0; added < pages;) {
+        bool huge;
+        struct cache_run run = room_for(domain, pages - added, &huge);
+        int err = domain->ops->allocate(domain->host, run.at, run.pages);
+        if (err != 0) {
+            int undone = undo_grow(domain, added);
+            return undone != 0 ? undone : err;
+        }
+        cache_added(&domain->cache, run, huge);
+        domain->total_pages += run.pages;
+        added += run.pages;
+    }
+    return 0;
+}
+
 int domain_build_step(struct domain *domain, pages_t step_pages, pages_t *missing_pages)
 {
     if (domain->state != DOMAIN_BUILDING || step_pages < SUPERPAGE_PAGES) {
-        return refuses(domain) ? refuses(domain) : -EINVAL;
+        return domain_refuses(domain) ? domain_refuses(domain) : -EINVAL;
     }
     pages_t missing = domain->target_pages - domain->total_pages;
     pages_t pages = min_u64(step_pages / SUPERPAGE_PAGES * SUPERPAGE_PAGES, missing);
-    /* While nothing but this fills the cache, the slots in use are the first. */
-    cfn_t at = cfn(domain->total_pages);
-    int err = domain->ops->allocate(domain->host, at, pages);
+    int err = grow(domain, pages);
     if (err != 0) {
         return err;
-    }
-    domain->total_pages += pages;
-    for (pages_t done = 0; done < pages; done += SUPERPAGE_PAGES) {
-        struct cache_run run = {cfn_add(at, done), min_u64(SUPERPAGE_PAGES, pages - done)};
-        cache_added(&domain->cache, run, run.pages == SUPERPAGE_PAGES);
     }
     if (pages == missing) {
         domain->state = DOMAIN_RUNNING;
@@ -191,6 +231,9 @@ static int find_pages(struct domain *domain)
 {
     int err = reclaim_eager(domain);
     if (err == 0 && domain->cache.pages == 0) {
+        err = reservation_collect(domain, 1);
+    }
+    if (err == 0 && domain->cache.pages == 0) {
         err = reclaim_sweep(domain);
     }
     if (err == 0 && domain->cache.pages == 0) {
@@ -202,12 +245,13 @@ static int find_pages(struct domain *domain)
 
 int domain_populate(struct domain *domain, gfn_t at)
 {
-    int err = refuses(domain);
+    int err = domain_refuses(domain);
     if (err != 0 || at.n >= domain->p2m.max_pages) {
         return err ? err : -EINVAL;
     }
     domain->counters.faults++;
-    if (p2m_get(&domain->p2m, at) == P2M_RAM) {
+    enum p2m_state state = p2m_get(&domain->p2m, at);
+    if (state == P2M_RAM || state == P2M_GIVEN) {
         domain->counters.spurious++;
         domain->ops->wake(domain->host, at, 1);
         return 0;
@@ -233,14 +277,18 @@ int domain_populate(struct domain *domain, gfn_t at)
 
 int domain_discard(struct domain *domain, gfn_t at, pages_t pages)
 {
-    int err = refuses(domain);
+    int err = domain_refuses(domain);
     if (err != 0 || at.n > domain->p2m.max_pages || pages > domain->p2m.max_pages - at.n) {
         return err ? err : -EINVAL;
     }
     while (pages != 0) {
         p2m_index_t index = p2m_index(at);
         pages_t run = p2m_run(&domain->p2m, at, pages), done = run;
-        if (p2m_get(&domain->p2m, at) == P2M_RAM) {
+        enum p2m_state state = p2m_get(&domain->p2m, at);
+        if (state == P2M_GIVEN) {
+            /* The guest may have written to it after it gave it up. */
+            domain->ops->clear_guest(domain->host, at, run);
+        } else if (state == P2M_RAM) {
             pages_t kept = 0;
             int took =
                 run == SUPERPAGE_PAGES ? transfer_take_superpage(domain, index, TRANSFER_SCRUB) : 0;
@@ -254,13 +302,54 @@ int domain_discard(struct domain *domain, gfn_t at, pages_t pages)
                 return took;
             }
             if (kept < done) {
-                domain->ops->clear_guest(domain->host, gfn_add(at, kept));
+                domain->ops->clear_guest(domain->host, gfn_add(at, kept), 1);
             }
         }
         at = gfn_add(at, done);
         pages -= done;
     }
     return 0;
+}
+
+int domain_set_target(struct domain *domain, pages_t target_pages)
+{
+    int err = domain_refuses(domain);
+    if (err != 0 || target_pages < SUPERPAGE_PAGES || target_pages > domain->p2m.max_pages) {
+        return err ? err : -EINVAL;
+    }
+    if (target_pages > domain->total_pages) {
+        err = grow(domain, target_pages - domain->total_pages);
+    }
+    if (err == 0) {
+        domain->target_pages = target_pages;
+        domain->shrinking = domain->total_pages > target_pages;
+    }
+    return err;
+}
+
+int domain_settle_step(struct domain *domain, pages_t step_pages, bool *more)
+{
+    int err = domain_refuses(domain);
+    if (err != 0) {
+        return err;
+    }
+    pages_t before = domain->total_pages;
+    err = reservation_settle(domain, step_pages);
+    if (err == 0) {
+        *more = domain->shrinking && before - domain->total_pages == step_pages;
+    }
+    return err;
+}
+
+int domain_reserve_step(struct domain *domain, bool *more)
+{
+    int err = domain_refuses(domain);
+    return err != 0 ? err : reclaim_reserve_step(domain, more);
+}
+
+bool domain_wants_upkeep(const struct domain *domain)
+{
+    return reservation_has_surplus(domain) || reclaim_wants_superpages(domain);
 }
 
 void domain_begin_dying(struct domain *domain)
@@ -296,16 +385,19 @@ const char *domain_check(const struct domain *domain)
     if (broken != NULL) {
         return broken;
     }
-    if (domain->p2m.ram_pages + p2m_pod_pages(&domain->p2m) + domain->p2m.out_pages !=
-        domain->p2m.max_pages) {
+    const struct p2m *p2m = &domain->p2m;
+    if (p2m->ram_pages + p2m_pod_pages(p2m) + p2m->out_pages + p2m->given_pages != p2m->max_pages) {
         return "domain: P + E + O = max";
     }
-    if (domain->p2m.ram_pages + domain->cache.pages != domain->total_pages) {
-        return "domain: P + C = total";
+    if (p2m->ram_pages + p2m->given_pages + domain->cache.pages != domain->total_pages) {
+        return "domain: P + G + C = total";
     }
     bool steady = domain->state == DOMAIN_RUNNING || domain->state == DOMAIN_EXHAUSTED;
-    if (steady && domain->total_pages != domain->target_pages) {
-        return "domain: total = target, once built, until dying";
+    if (steady && !domain->shrinking && domain->total_pages != domain->target_pages) {
+        return "domain: total = target, once built, until dying, unless shrinking";
+    }
+    if (steady && domain->shrinking && domain->total_pages <= domain->target_pages) {
+        return "domain: total > target while shrinking";
     }
     return NULL;
 }

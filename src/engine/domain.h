@@ -2,11 +2,13 @@
 /*
  * A domain: one VM whose RAM Ballast manages. This is the engine's interface.
  *
- * With P = RAM gfns, E = POD gfns, O = OUT gfns, C = cached pages:
+ * With P = RAM gfns, E = POD gfns, O = gfns that the guest gave up, G = those
+ * of O whose page is still in place (GIVEN), C = cached pages:
  *
- *   P + E + O = max
- *   P + C     = total     (total counts only what came from and went to the host)
- *   total     = target    once built, until dying
+ *   P + E + O     = max
+ *   P + G + C     = total   (total counts only what came from and went to the host)
+ *   total         = target  once built, until dying, unless shrinking
+ *   total         > target  while shrinking
  *   and those of p2m.h and cache.h
  *
  * domain_check() evaluates them all.
@@ -21,7 +23,9 @@
  *   -EINVAL     an argument is out of range; nothing was done
  *   -EIO        the engine's state no longer agrees with the host's: guest
  *               memory can no longer be vouched for and the guest must stop.
- *               The domain is in DOMAIN_BROKEN and refuses everything.
+ *               The domain is in DOMAIN_BROKEN and refuses everything. (From
+ *               domain_build_step and domain_set_target it may also be what
+ *               the host said when asked for pages: then nothing is broken.)
  */
 #ifndef BALLAST_ENGINE_DOMAIN_H
 #define BALLAST_ENGINE_DOMAIN_H
@@ -40,18 +44,21 @@ enum domain_state {
 
 /* Events since the domain was made; each counts up only. */
 struct domain_counters {
-    uint64_t faults;          /* populates that were asked for */
-    uint64_t spurious;        /* of them, for a gfn that was RAM already */
-    uint64_t out_touched;     /* of them, for a gfn that the guest had given up */
-    uint64_t populated_2m;    /* superpages placed */
-    uint64_t populated_4k;    /* single pages placed, neighbours included */
-    uint64_t reclaimed_2m;    /* zero superpages found and taken back */
-    uint64_t reclaimed_4k;    /* zero pages found and taken back singly */
-    uint64_t discarded_pages; /* taken back because the guest or QEMU said so */
-    uint64_t sweeps;          /* emergency sweeps */
-    uint64_t busy_skips;      /* pages the host would not move: EBUSY */
-    uint64_t false_zeros;     /* takes undone: not zero when compared in full */
-    uint64_t adopted_pages;   /* found in place though POD: see domain_populate */
+    uint64_t faults;           /* populates that were asked for */
+    uint64_t spurious;         /* of them, for a gfn that was in place already */
+    uint64_t out_touched;      /* gfns that the guest used after it had given them up */
+    uint64_t populated_2m;     /* superpages placed */
+    uint64_t populated_4k;     /* single pages placed, neighbours included */
+    uint64_t reclaimed_2m;     /* zero superpages found and taken back */
+    uint64_t reclaimed_4k;     /* zero pages found and taken back singly */
+    uint64_t discarded_pages;  /* taken back because the guest or QEMU said so */
+    uint64_t given_up_pages;   /* inflation: pages that went OUT */
+    uint64_t collected_pages;  /* of those, taken from the guest's RAM into the cache */
+    uint64_t taken_back_pages; /* deflation: pages that came back by request */
+    uint64_t sweeps;           /* emergency sweeps */
+    uint64_t busy_skips;       /* pages the host would not move: EBUSY */
+    uint64_t false_zeros;      /* takes undone: not zero when compared in full */
+    uint64_t adopted_pages;    /* found in place though POD: see domain_populate */
 };
 
 struct domain_config {
@@ -63,10 +70,13 @@ struct domain_config {
 struct reclaim {
     bool superpages_dry;       /* the last sweep for superpages saw all and found none */
     pages_t singles_since_dry; /* singles reclaimed since */
+    uint64_t round_births;     /* p2m.births when the reserve's round began */
+    p2m_index_t round_visits;  /* entries that the round has yet to see */
 };
 
 struct domain {
     enum domain_state state;
+    bool shrinking; /* the target was lowered and total has not come down to it */
     pages_t target_pages;
     pages_t total_pages;
     struct p2m p2m;
@@ -98,8 +108,8 @@ int domain_init(struct domain *domain, const struct domain_config *config,
  * Brings at most `step_pages` (a multiple of 512, or what is missing) of the
  * target from the host into the cache. To be called until *missing_pages, the
  * pages still to come, is 0: then the domain runs. On -ENOMEM, or any other
- * error, what came before stays; domain_begin_dying and domain_drain_step give
- * it back.
+ * error, what came before stays, and of this step what the host would not take
+ * back just now; domain_begin_dying and domain_drain_step give it back.
  */
 int domain_build_step(struct domain *domain, pages_t step_pages, pages_t *missing_pages);
 
@@ -123,10 +133,54 @@ int domain_populate(struct domain *domain, gfn_t at);
 /*
  * The guest or its VMM no longer needs the contents of [at, at + pages): RAM
  * becomes POD, its pages go into the cache. A page that something else refers
- * to, or that the host cannot move just now, stays and is filled with zeros.
+ * to, or that the host cannot move just now, stays and is filled with zeros;
+ * so is one that is GIVEN.
  * Work: proportional to `pages`.
  */
 int domain_discard(struct domain *domain, gfn_t at, pages_t pages);
+
+/*
+ * The guest's balloon inflates: [at, at + pages) is given up. POD becomes OUT;
+ * RAM is zeroed and becomes GIVEN, and is collected with its superpage. GIVEN,
+ * given up once more, is zeroed again. While shrinking, pages are collected
+ * when the cache is empty, and go on to the host. Work: proportional to
+ * `pages`, and the taking of one superpage for each that is thereby given up
+ * whole, or of which the host is to get pages.
+ */
+int domain_decrease_reservation(struct domain *domain, gfn_t at, pages_t pages);
+
+/* It deflates: OUT becomes POD, GIVEN becomes RAM. Also what a reset of the
+ * guest means for all it had given up. Work: proportional to `pages`. */
+int domain_increase_reservation(struct domain *domain, gfn_t at, pages_t pages);
+
+/*
+ * Changes the target. -EINVAL if it is below one superpage or above max.
+ *
+ * Upwards: what total lacks is allocated into the cache (have the host prepare
+ * it before the lock is taken), or -ENOMEM, -EAGAIN or another error of the
+ * host, and the target stays as it was. Total too, except for what came and the
+ * host will not take back just now: it stays in the cache, and the domain is
+ * shrinking as if the target had been lowered from there.
+ *
+ * Downwards: the target changes at once; what no PoD entry may need goes to the
+ * host in steps (domain_settle_step), the rest as the guest gives pages up.
+ */
+int domain_set_target(struct domain *domain, pages_t target_pages);
+
+/*
+ * While shrinking: gives at most `step_pages` to the host. *more says whether
+ * to call again at once; if not, it is up to the guest. -EAGAIN: later; what
+ * went until then is gone. Work: besides the step, at most a pass over the
+ * populated memory for GIVEN pages each time that the cache runs empty.
+ */
+int domain_settle_step(struct domain *domain, pages_t step_pages, bool *more);
+
+/*
+ * Fills the cache's reserve of superpages, so that a populate seldom has to
+ * search: a few looks a call. *more says whether to call again; if not, there
+ * is nothing to do before the next populate. -EAGAIN: later.
+ */
+int domain_reserve_step(struct domain *domain, bool *more);
 
 /* From here on nothing is populated, and everything but the steps below is
  * refused. Idempotent. */
@@ -136,11 +190,20 @@ void domain_begin_dying(struct domain *domain);
  * *left_pages is what the cache still holds. */
 int domain_drain_step(struct domain *domain, pages_t step_pages, pages_t *left_pages);
 
-/* Whether the domain can no longer run out: C >= E. */
+/* Whether the domain can no longer run out, as long as the guest does not use
+ * what it gave up: C + G >= E. */
 static inline bool domain_covered(const struct domain *domain)
 {
-    return domain->cache.pages >= p2m_pod_pages(&domain->p2m);
+    return domain->cache.pages + domain->p2m.given_pages >= p2m_pod_pages(&domain->p2m);
 }
+
+/* Whether domain_settle_step or domain_reserve_step has something to do, as far
+ * as can be told at a glance. */
+bool domain_wants_upkeep(const struct domain *domain);
+
+/* Why the domain takes no requests: 0 if it does, -ESHUTDOWN, -EIO, or -EINVAL
+ * while it is being built. */
+int domain_refuses(const struct domain *domain);
 
 /* Evaluates all equations. NULL, or the one that does not hold. Work: one
  * pass over the metadata. */

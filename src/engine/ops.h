@@ -69,9 +69,9 @@ struct engine_ops {
     /* Fills cached pages with zeros. */
     void (*scrub)(void *host, cfn_t at, pages_t pages);
 
-    /* Fills a guest page that is in place with zeros: what remains of a
-     * discard when something else holds the page. */
-    void (*clear_guest)(void *host, gfn_t at);
+    /* Fills guest pages that are in place with zeros: pages that the guest gave
+     * up, or discarded while something else holds them. */
+    void (*clear_guest)(void *host, gfn_t at, pages_t pages);
 
     /*
      * Brings new zeroed pages from the host into an empty part of the cache,

@@ -40,15 +40,34 @@ pages_t p2m_superpage_pages(const struct p2m *p2m, p2m_index_t index)
     return min_u64(SUPERPAGE_PAGES, p2m->max_pages - p2m_first_gfn(index).n);
 }
 
+static pages_t in_place(const struct p2m_entry *entry)
+{
+    return (pages_t)entry->ram + entry->given;
+}
+
 static bool is_split(const struct p2m_entry *entry, pages_t size)
 {
-    return !(entry->ram + entry->out == 0 || entry->ram == size || entry->out == size);
+    pages_t some = in_place(entry) + entry->out;
+    return !(some == 0 || entry->ram == size || entry->out == size || entry->given == size);
 }
 
 /* The state of all pages of an entry that is not split. */
 static enum p2m_state whole_state(const struct p2m_entry *entry)
 {
-    return entry->ram != 0 ? P2M_RAM : entry->out != 0 ? P2M_OUT : P2M_POD;
+    return entry->ram != 0     ? P2M_RAM
+           : entry->out != 0   ? P2M_OUT
+           : entry->given != 0 ? P2M_GIVEN
+                               : P2M_POD;
+}
+
+static bool is_present(enum p2m_state state)
+{
+    return state == P2M_RAM || state == P2M_GIVEN;
+}
+
+static bool is_up(enum p2m_state state)
+{
+    return state == P2M_OUT || state == P2M_GIVEN;
 }
 
 enum p2m_state p2m_get(const struct p2m *p2m, gfn_t at)
@@ -60,9 +79,10 @@ enum p2m_state p2m_get(const struct p2m *p2m, gfn_t at)
     }
     const struct p2m_split *split = &p2m->splits[index];
     pages_t bit = at.n % SUPERPAGE_PAGES;
-    return bitmap_test(&split->ram, bit)   ? P2M_RAM
-           : bitmap_test(&split->out, bit) ? P2M_OUT
-                                           : P2M_POD;
+    if (bitmap_test(&split->present, bit)) {
+        return bitmap_test(&split->up, bit) ? P2M_GIVEN : P2M_RAM;
+    }
+    return bitmap_test(&split->up, bit) ? P2M_OUT : P2M_POD;
 }
 
 pages_t p2m_run(const struct p2m *p2m, gfn_t at, pages_t limit)
@@ -74,8 +94,8 @@ pages_t p2m_run(const struct p2m *p2m, gfn_t at, pages_t limit)
     if (is_split(entry, size)) {
         const struct p2m_split *split = &p2m->splits[index];
         /* The run goes on for as long as both bits stay what they are. */
-        end = bitmap_next(&split->ram, first, end, !bitmap_test(&split->ram, first));
-        end = bitmap_next(&split->out, first, end, !bitmap_test(&split->out, first));
+        end = bitmap_next(&split->present, first, end, !bitmap_test(&split->present, first));
+        end = bitmap_next(&split->up, first, end, !bitmap_test(&split->up, first));
     }
     return end - first;
 }
@@ -87,8 +107,9 @@ bool p2m_whole(const struct p2m *p2m, p2m_index_t index, enum p2m_state state)
            !is_split(entry, SUPERPAGE_PAGES) && whole_state(entry) == state;
 }
 
-/* 2^48 births last a century at 100,000 a second; they may still come round. */
-#define BIRTH_MASK ((UINT64_C(1) << 48) - 1)
+/* 2^40 births last four months at 100,000 a second. They may come round: it
+ * would take an entry that old to be misjudged, and then only its age. */
+#define BIRTH_MASK ((UINT64_C(1) << 40) - 1)
 
 uint64_t p2m_age(const struct p2m *p2m, p2m_index_t index)
 {
@@ -97,13 +118,20 @@ uint64_t p2m_age(const struct p2m *p2m, p2m_index_t index)
     return (p2m->births - birth) & BIRTH_MASK;
 }
 
+p2m_index_t p2m_advance_sweep_hand(struct p2m *p2m)
+{
+    p2m_index_t index = p2m->sweep_hand != P2M_NONE ? p2m->sweep_hand : p2m->oldest;
+    p2m->sweep_hand = p2m->entries[index].next;
+    return index;
+}
+
 static void list_append(struct p2m *p2m, p2m_index_t index)
 {
     struct p2m_entry *entry = &p2m->entries[index];
     entry->next = P2M_NONE;
     entry->prev = p2m->newest;
     entry->birth_low = (uint32_t)p2m->births;
-    entry->birth_high = (uint16_t)(p2m->births >> 32);
+    entry->birth_high = (uint8_t)(p2m->births >> 32);
     p2m->births++;
     if (p2m->newest == P2M_NONE) {
         p2m->oldest = index;
@@ -140,12 +168,34 @@ static void list_remove(struct p2m *p2m, p2m_index_t index)
     p2m->populated--;
 }
 
-/* Writes the bitmaps of a superpage that is about to be split. */
-static void split_fill(struct p2m *p2m, p2m_index_t index, enum p2m_state state, pages_t size)
+/* Counts the pages of a range of a split superpage by state. */
+static void count_states(const struct p2m_split *split, pages_t first, pages_t pages,
+                         struct p2m_entry *counts)
 {
-    struct p2m_split *split = &p2m->splits[index];
-    bitmap_assign(&split->ram, 0, size, state == P2M_RAM);
-    bitmap_assign(&split->out, 0, size, state == P2M_OUT);
+    pages_t given = 0;
+    for (pages_t w = first / 64; w < BITMAP_WORDS && w * 64 < first + pages; w++) {
+        uint64_t both = split->present.words[w] & split->up.words[w];
+        given += (pages_t)__builtin_popcountll(both & bitmap_word_mask(w, first, pages));
+    }
+    counts->given = (uint16_t)given;
+    counts->ram = (uint16_t)(bitmap_count(&split->present, first, pages) - given);
+    counts->out = (uint16_t)(bitmap_count(&split->up, first, pages) - given);
+}
+
+static void assign_states(struct p2m_split *split, pages_t first, pages_t pages,
+                          enum p2m_state state)
+{
+    bitmap_assign(&split->present, first, pages, is_present(state));
+    bitmap_assign(&split->up, first, pages, is_up(state));
+}
+
+/* Adds pages of a state to an entry's counts. */
+static void add_pages(struct p2m_entry *entry, enum p2m_state state, pages_t pages)
+{
+    uint16_t n = (uint16_t)pages;
+    entry->ram = (uint16_t)(entry->ram + (state == P2M_RAM ? n : 0));
+    entry->out = (uint16_t)(entry->out + (state == P2M_OUT ? n : 0));
+    entry->given = (uint16_t)(entry->given + (state == P2M_GIVEN ? n : 0));
 }
 
 void p2m_set(struct p2m *p2m, gfn_t at, pages_t pages, enum p2m_state state)
@@ -156,32 +206,30 @@ void p2m_set(struct p2m *p2m, gfn_t at, pages_t pages, enum p2m_state state)
     pages_t size = p2m_superpage_pages(p2m, index), first = at.n % SUPERPAGE_PAGES;
     assert(first + pages <= size);
 
-    uint16_t old_ram = entry->ram, old_out = entry->out;
-    if (pages == size) {
-        entry->ram = state == P2M_RAM ? (uint16_t)size : 0;
-        entry->out = state == P2M_OUT ? (uint16_t)size : 0;
-    } else {
+    struct p2m_entry old = *entry, leaving = old;
+    if (pages != size) {
         if (!is_split(entry, size)) {
             if (whole_state(entry) == state) {
                 return;
             }
-            split_fill(p2m, index, whole_state(entry), size);
+            assign_states(split, 0, size, whole_state(entry));
         }
-        pages_t had_ram = bitmap_count(&split->ram, first, pages);
-        pages_t had_out = bitmap_count(&split->out, first, pages);
-        bitmap_assign(&split->ram, first, pages, state == P2M_RAM);
-        bitmap_assign(&split->out, first, pages, state == P2M_OUT);
-        entry->ram = (uint16_t)(entry->ram - had_ram + (state == P2M_RAM ? pages : 0));
-        entry->out = (uint16_t)(entry->out - had_out + (state == P2M_OUT ? pages : 0));
+        count_states(split, first, pages, &leaving);
+        assign_states(split, first, pages, state);
     }
-    if (entry->ram != size) {
+    entry->ram = (uint16_t)(old.ram - leaving.ram);
+    entry->out = (uint16_t)(old.out - leaving.out);
+    entry->given = (uint16_t)(old.given - leaving.given);
+    add_pages(entry, state, pages);
+    if (in_place(entry) != size) {
         entry->flags &= (uint8_t)~P2M_HUGE;
     }
-    p2m->ram_pages = p2m->ram_pages - old_ram + entry->ram;
-    p2m->out_pages = p2m->out_pages - old_out + entry->out;
-    if (old_ram == 0 && entry->ram != 0) {
+    p2m->ram_pages = p2m->ram_pages - old.ram + entry->ram;
+    p2m->out_pages = p2m->out_pages - old.out + entry->out;
+    p2m->given_pages = p2m->given_pages - old.given + entry->given;
+    if (in_place(&old) == 0 && in_place(entry) != 0) {
         list_append(p2m, index);
-    } else if (old_ram != 0 && entry->ram == 0) {
+    } else if (in_place(&old) != 0 && in_place(entry) == 0) {
         list_remove(p2m, index);
     }
 }
@@ -190,22 +238,17 @@ static const char *check_entry(const struct p2m *p2m, p2m_index_t index)
 {
     const struct p2m_entry *entry = &p2m->entries[index];
     pages_t size = p2m_superpage_pages(p2m, index);
-    if (entry->ram + (pages_t)entry->out > size) {
-        return "p2m: ram + out <= pages of the superpage";
+    if (in_place(entry) + entry->out > size) {
+        return "p2m: ram + out + given <= pages of the superpage";
     }
     if (is_split(entry, size)) {
-        const struct p2m_split *split = &p2m->splits[index];
-        if (bitmap_count(&split->ram, 0, size) != entry->ram ||
-            bitmap_count(&split->out, 0, size) != entry->out) {
-            return "p2m: bitmaps hold ram and out set bits";
-        }
-        for (size_t w = 0; w < BITMAP_WORDS; w++) {
-            if (split->ram.words[w] & split->out.words[w]) {
-                return "p2m: no page is both RAM and OUT";
-            }
+        struct p2m_entry counts;
+        count_states(&p2m->splits[index], 0, size, &counts);
+        if (counts.ram != entry->ram || counts.out != entry->out || counts.given != entry->given) {
+            return "p2m: split <=> bitmaps say the same as the counts";
         }
     }
-    if ((entry->flags & P2M_HUGE) && entry->ram != SUPERPAGE_PAGES) {
+    if ((entry->flags & P2M_HUGE) && in_place(entry) != SUPERPAGE_PAGES) {
         return "p2m: only a whole superpage is huge";
     }
     return NULL;
@@ -218,8 +261,8 @@ static const char *check_list(const struct p2m *p2m)
     bool saw_sweep = p2m->sweep_hand == P2M_NONE, saw_eager = p2m->eager_hand == P2M_NONE;
     for (p2m_index_t i = p2m->oldest; i != P2M_NONE; i = p2m->entries[i].next) {
         const struct p2m_entry *entry = &p2m->entries[i];
-        if (length++ == p2m->count || entry->ram == 0 || entry->prev != prev) {
-            return "p2m: an entry is on the populated list <=> ram > 0";
+        if (length++ == p2m->count || in_place(entry) == 0 || entry->prev != prev) {
+            return "p2m: an entry is on the populated list <=> ram + given > 0";
         }
         uint64_t age = p2m_age(p2m, i);
         if (age == 0 || age >= older) {
@@ -238,7 +281,7 @@ static const char *check_list(const struct p2m *p2m)
 
 const char *p2m_check(const struct p2m *p2m)
 {
-    pages_t ram = 0, out = 0;
+    pages_t ram = 0, out = 0, given = 0;
     p2m_index_t populated = 0;
     for (p2m_index_t i = 0; i < p2m->count; i++) {
         const char *broken = check_entry(p2m, i);
@@ -247,7 +290,8 @@ const char *p2m_check(const struct p2m *p2m)
         }
         ram += p2m->entries[i].ram;
         out += p2m->entries[i].out;
-        populated += p2m->entries[i].ram != 0;
+        given += p2m->entries[i].given;
+        populated += in_place(&p2m->entries[i]) != 0;
     }
     if (ram != p2m->ram_pages) {
         return "p2m: ram_pages = sum of ram";
@@ -255,8 +299,11 @@ const char *p2m_check(const struct p2m *p2m)
     if (out != p2m->out_pages) {
         return "p2m: out_pages = sum of out";
     }
+    if (given != p2m->given_pages) {
+        return "p2m: given_pages = sum of given";
+    }
     if (populated != p2m->populated) {
-        return "p2m: an entry is on the populated list <=> ram > 0";
+        return "p2m: an entry is on the populated list <=> ram + given > 0";
     }
     return check_list(p2m);
 }

@@ -2,18 +2,19 @@
 /*
  * The p2m: the state of every gfn.
  *
- * Kept by superpage. An entry counts its RAM and OUT pages; the rest are POD.
- * If all its pages are in one state the counts say so and nothing else is
+ * Kept by superpage. An entry counts its RAM, OUT and GIVEN pages; the rest are
+ * POD. If all its pages are in one state the counts say so and nothing else is
  * needed; otherwise ("split") two bitmaps say which page is what. The bitmaps
  * have a fixed place each, in memory that is never touched before a superpage
  * is first split, so that splitting allocates nothing.
  *
- *   for each entry:  ram + out <= pages of the superpage
- *                    split <=> bitmaps hold ram and out set bits, disjoint
- *   ram_pages = sum of ram          (P)
- *   out_pages = sum of out          (O)
- *   POD pages = max - P - O         (E)
- *   an entry is on the populated list <=> ram > 0
+ *   for each entry:  ram + out + given <= pages of the superpage
+ *                    split <=> bitmaps say the same as the counts
+ *   ram_pages   = sum of ram                    (P)
+ *   given_pages = sum of given                  (G)
+ *   out_pages   = sum of out, without given     (O - G)
+ *   POD pages   = max - P - O                   (E)
+ *   an entry is on the populated list <=> ram + given > 0
  *   the list is in order of birth: oldest first
  *
  * The last superpage is shorter if max is no multiple of 2 MiB.
@@ -29,7 +30,12 @@
 enum p2m_state {
     P2M_POD, /* backed by nothing yet; the first access populates it */
     P2M_RAM, /* backed by a page */
-    P2M_OUT, /* given up by the guest */
+    P2M_OUT, /* given up by the guest, backed by nothing */
+    /* Given up by the guest, its page still in place, zeroed, to be collected
+     * into the cache when that can be done cheaply or must be done. Should the
+     * guest write to it after all, nothing is lost: a page that is not zero
+     * when it is collected becomes RAM. */
+    P2M_GIVEN,
 };
 
 /* Index of a superpage of guest RAM; P2M_NONE ends lists. */
@@ -46,20 +52,21 @@ enum p2m_flags {
 };
 
 struct p2m_entry {
-    p2m_index_t next, prev; /* on the populated list, if ram > 0 */
-    uint32_t birth_low;     /* p2m.births when it joined the list: 48 bits of it, */
-    uint16_t birth_high;    /* in two parts so that an entry stays at 20 bytes */
-    uint16_t ram, out;      /* pages in that state */
-    uint8_t flags;          /* enum p2m_flags */
+    p2m_index_t next, prev;   /* on the populated list, if ram + given > 0 */
+    uint32_t birth_low;       /* p2m.births when it joined the list: 40 bits of it, */
+    uint8_t birth_high;       /* in two parts so that an entry stays at 20 bytes */
+    uint8_t flags;            /* enum p2m_flags */
+    uint16_t ram, out, given; /* pages in that state */
 };
 
+/* RAM: present. OUT: up. GIVEN: both. POD: neither. */
 struct p2m_split {
-    struct bitmap ram, out;
+    struct bitmap present, up;
 };
 
 struct p2m {
     pages_t max_pages;
-    pages_t ram_pages, out_pages;
+    pages_t ram_pages, out_pages, given_pages;
     p2m_index_t count;                  /* of superpages, the short one included */
     p2m_index_t oldest, newest;         /* ends of the populated list */
     p2m_index_t populated;              /* its length */
@@ -95,6 +102,10 @@ pages_t p2m_superpage_pages(const struct p2m *p2m, p2m_index_t index);
  * it, itself included: the newest is of age 1. */
 uint64_t p2m_age(const struct p2m *p2m, p2m_index_t index);
 
+/* The entry that the sweep hand points to, after which it moves on: round and
+ * round the populated list, which must not be empty. */
+p2m_index_t p2m_advance_sweep_hand(struct p2m *p2m);
+
 /* The state of one gfn, which must be below max. */
 enum p2m_state p2m_get(const struct p2m *p2m, gfn_t at);
 
@@ -106,12 +117,12 @@ pages_t p2m_run(const struct p2m *p2m, gfn_t at, pages_t limit);
 bool p2m_whole(const struct p2m *p2m, p2m_index_t index, enum p2m_state state);
 
 /* Puts [at, at + pages), which lies within one superpage, into a state.
- * Clears P2M_HUGE unless the whole superpage stays RAM. */
+ * Clears P2M_HUGE unless all pages of the superpage stay in place. */
 void p2m_set(struct p2m *p2m, gfn_t at, pages_t pages, enum p2m_state state);
 
 static inline pages_t p2m_pod_pages(const struct p2m *p2m)
 {
-    return p2m->max_pages - p2m->ram_pages - p2m->out_pages;
+    return p2m->max_pages - p2m->ram_pages - p2m->out_pages - p2m->given_pages;
 }
 
 /* Evaluates the equations above. NULL, or the one that does not hold. */

@@ -100,45 +100,86 @@ static int reclaim_singles(struct domain *domain, p2m_index_t index, pages_t *go
     return err;
 }
 
-int reclaim_eager(struct domain *domain)
+bool reclaim_wants_superpages(const struct domain *domain)
 {
-    struct p2m *p2m = &domain->p2m;
     pages_t low = max_u64(EAGER_LOW_MIN, domain->target_pages / SUPERPAGE_PAGES / EAGER_LOW_SHARE);
-    if (cache_superpages(&domain->cache) >= low || domain_covered(domain)) {
-        return 0;
-    }
-    for (int looks = 0; looks < EAGER_LOOKS && p2m->eager_hand != P2M_NONE; looks++) {
-        p2m_index_t index = p2m->eager_hand;
-        if (p2m_age(p2m, index) <= EAGER_LAG) {
-            break;
-        }
-        p2m->eager_hand = p2m->entries[index].next;
-        int took = reclaim_superpage(domain, index);
-        if (took != 0) {
-            /* It was worth a try; the populate need not wait for the host. */
-            return took < 0 && took != -EAGAIN ? took : 0;
-        }
-    }
-    return 0;
+    return cache_superpages(&domain->cache) < low && !domain_covered(domain);
 }
 
-/* The next entry of a pass: the hand moves on before its entry is dealt with. */
-static p2m_index_t advance_sweep_hand(struct p2m *p2m)
+/* Whether the eager hand has an entry to look at that is old enough. */
+static bool eager_is_due(const struct p2m *p2m)
 {
-    p2m_index_t index = p2m->sweep_hand != P2M_NONE ? p2m->sweep_hand : p2m->oldest;
-    p2m->sweep_hand = p2m->entries[index].next;
-    return index;
+    return p2m->eager_hand != P2M_NONE && p2m_age(p2m, p2m->eager_hand) > EAGER_LAG;
+}
+
+/* Moves the eager hand on, until it has found a superpage: 1 if so, 0, or an
+ * error as transfer_take_superpage has it. */
+static int look_eagerly(struct domain *domain)
+{
+    struct p2m *p2m = &domain->p2m;
+    int took = 0;
+    for (int looks = 0; looks < EAGER_LOOKS && took == 0 && eager_is_due(p2m); looks++) {
+        p2m_index_t index = p2m->eager_hand;
+        p2m->eager_hand = p2m->entries[index].next;
+        took = reclaim_superpage(domain, index);
+    }
+    return took;
+}
+
+int reclaim_eager(struct domain *domain)
+{
+    int took = reclaim_wants_superpages(domain) ? look_eagerly(domain) : 0;
+    /* It was worth a try; the populate need not wait for the host. */
+    return took < 0 && took != -EAGAIN ? took : 0;
+}
+
+/* One round of the sweep hand for each birth: what was not zero in the round
+ * before may be now. */
+static int look_around(struct domain *domain)
+{
+    struct reclaim *memory = &domain->reclaim;
+    struct p2m *p2m = &domain->p2m;
+    if (memory->round_births != p2m->births) {
+        memory->round_births = p2m->births;
+        memory->round_visits = p2m->populated;
+    }
+    memory->round_visits = (p2m_index_t)min_u64(memory->round_visits, p2m->populated);
+    int took = 0;
+    for (int looks = 0; looks < EAGER_LOOKS && took == 0 && memory->round_visits != 0; looks++) {
+        p2m_index_t index = p2m_advance_sweep_hand(p2m);
+        memory->round_visits--;
+        if (p2m_age(p2m, index) > EAGER_LAG) {
+            took = reclaim_superpage(domain, index);
+        }
+    }
+    return took;
+}
+
+int reclaim_reserve_step(struct domain *domain, bool *more)
+{
+    if (!reclaim_wants_superpages(domain)) {
+        *more = false;
+        return 0;
+    }
+    int took = eager_is_due(&domain->p2m) ? look_eagerly(domain) : look_around(domain);
+    if (took < 0) {
+        return took;
+    }
+    *more = took == 1 || eager_is_due(&domain->p2m) || domain->reclaim.round_visits != 0 ||
+            domain->reclaim.round_births != domain->p2m.births;
+    return 0;
 }
 
 static int sweep_superpages(struct domain *domain)
 {
     for (p2m_index_t visits = domain->p2m.populated; visits > 0; visits--) {
-        int took = reclaim_superpage(domain, advance_sweep_hand(&domain->p2m));
+        int took = reclaim_superpage(domain, p2m_advance_sweep_hand(&domain->p2m));
         if (took != 0) {
             return took;
         }
     }
-    domain->reclaim = (struct reclaim){.superpages_dry = true};
+    domain->reclaim.superpages_dry = true;
+    domain->reclaim.singles_since_dry = 0;
     return 0;
 }
 
@@ -148,7 +189,7 @@ static int sweep_singles(struct domain *domain)
     int err = 0;
     for (p2m_index_t visits = domain->p2m.populated;
          visits > 0 && got < SWEEP_ENOUGH_PAGES && err == 0; visits--) {
-        err = reclaim_singles(domain, advance_sweep_hand(&domain->p2m), &got);
+        err = reclaim_singles(domain, p2m_advance_sweep_hand(&domain->p2m), &got);
     }
     domain->reclaim.singles_since_dry += got;
     /* No room in the cache is no error either: it is anything but empty. */

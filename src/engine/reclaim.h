@@ -30,4 +30,18 @@ int reclaim_eager(struct domain *domain);
  */
 int reclaim_sweep(struct domain *domain);
 
+/* Whether the cache has fewer superpages than are good to have, and the domain
+ * is not covered. */
+bool reclaim_wants_superpages(const struct domain *domain);
+
+/*
+ * Fills the cache's reserve of superpages, which populates would otherwise have
+ * to look for: looks at a few superpages as reclaim_eager does and, when there
+ * are none left of those, round the whole list, once for each birth. *more says
+ * whether to call again; if not, there is nothing to do before the next
+ * populate. Work: at most EAGER_LOOKS superpages. Returns 0, -EAGAIN, or a
+ * fatal error.
+ */
+int reclaim_reserve_step(struct domain *domain, bool *more);
+
 #endif

@@ -88,10 +88,12 @@ static int put_back(struct domain *domain, cfn_t from, gfn_t to, pages_t pages)
 }
 
 /* Pages in transit become cached ones. */
-static void keep(struct domain *domain, struct cache_run run, gfn_t from, bool huge)
+static void keep(struct domain *domain, struct cache_run run, gfn_t from, enum transfer_rule rule,
+                 bool huge)
 {
-    p2m_set(&domain->p2m, from, run.pages, P2M_POD);
+    p2m_set(&domain->p2m, from, run.pages, rule == TRANSFER_COLLECT ? P2M_OUT : P2M_POD);
     cache_added(&domain->cache, run, huge);
+    domain->counters.collected_pages += rule == TRANSFER_COLLECT ? run.pages : 0;
 }
 
 /* An empty slot for a superpage, flat if the superpage is huge and a flat one
@@ -133,7 +135,7 @@ int transfer_take_superpage(struct domain *domain, p2m_index_t index, enum trans
         if (!huge) {
             entry->flags |= P2M_TABLE;
         }
-        keep(domain, (struct cache_run){to, moved}, from, huge);
+        keep(domain, (struct cache_run){to, moved}, from, rule, huge);
         return 1;
     }
 
@@ -151,8 +153,20 @@ int transfer_take_superpage(struct domain *domain, p2m_index_t index, enum trans
     return verdict(domain, err);
 }
 
+/* A page that was put back because it is not zero. */
+static void note_in_use(struct domain *domain, gfn_t at, enum transfer_rule rule)
+{
+    if (rule == TRANSFER_COLLECT) {
+        p2m_set(&domain->p2m, at, 1, P2M_RAM);
+        domain->counters.out_touched++;
+    } else {
+        domain->counters.false_zeros++;
+    }
+}
+
 /* Keeps the zero pages of a run in transit and puts the others back. */
-static int keep_zeros(struct domain *domain, struct cache_run run, gfn_t from, pages_t *kept_pages)
+static int keep_zeros(struct domain *domain, struct cache_run run, gfn_t from,
+                      enum transfer_rule rule, pages_t *kept_pages)
 {
     pages_t done = 0;
     int err = 0;
@@ -160,13 +174,13 @@ static int keep_zeros(struct domain *domain, struct cache_run run, gfn_t from, p
         cfn_t at = cfn_add(run.at, done);
         pages_t zeros = domain->ops->compare(domain->host, at, run.pages - done);
         if (zeros != 0) {
-            keep(domain, (struct cache_run){at, zeros}, gfn_add(from, done), false);
+            keep(domain, (struct cache_run){at, zeros}, gfn_add(from, done), rule, false);
             *kept_pages += zeros;
             done += zeros;
         }
         if (done < run.pages) { /* the one that ended the run of zeros */
             err = put_back(domain, cfn_add(run.at, done), gfn_add(from, done), 1);
-            domain->counters.false_zeros++;
+            note_in_use(domain, gfn_add(from, done), rule);
             done++;
         }
     }
@@ -187,10 +201,10 @@ int transfer_take_run(struct domain *domain, gfn_t at, pages_t pages, enum trans
     int fatal = 0;
     if (moved != 0 && rule == TRANSFER_SCRUB) {
         domain->ops->scrub(domain->host, run.at, moved);
-        keep(domain, run, at, false);
+        keep(domain, run, at, rule, false);
         kept = moved;
     } else if (moved != 0) {
-        fatal = keep_zeros(domain, run, at, &kept);
+        fatal = keep_zeros(domain, run, at, rule, &kept);
     }
     if (fatal == 0) {
         fatal = verdict(domain, err);

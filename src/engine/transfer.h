@@ -16,6 +16,7 @@
 enum transfer_rule {
     TRANSFER_IF_ZERO, /* keep what holds only zeros, place the rest back */
     TRANSFER_SCRUB,   /* keep all, filled with zeros: the contents are not needed */
+    TRANSFER_COLLECT, /* GIVEN pages: keep what holds only zeros; the rest is in use, RAM again */
 };
 
 /* Moves cached pages to POD gfns of one superpage: as many as *moved says,
@@ -24,18 +25,17 @@ enum transfer_rule {
 int transfer_place(struct domain *domain, struct cache_run from, gfn_t to, pages_t *moved);
 
 /*
- * Takes a superpage that is RAM throughout into the cache, all or nothing.
- * Returns 1 if the cache has it, 0 if it stays in the guest (not zero, busy,
- * no room), -EAGAIN if it stays because the host cannot just now, or a fatal
- * error: -EIO, -ESRCH.
+ * Takes a superpage that is RAM throughout (for TRANSFER_COLLECT: GIVEN) into
+ * the cache, all or nothing; its gfns become POD (OUT). Returns 1 if the cache has it, 0 if it
+ * stays in the guest (not zero, busy, no room), -EAGAIN if it stays because the host cannot just
+ * now, or a fatal error: -EIO, -ESRCH.
  */
 int transfer_take_superpage(struct domain *domain, p2m_index_t index, enum transfer_rule rule);
 
 /*
- * Takes RAM pages of one superpage into the cache, one by one: at most
- * `pages`, as many as there is room for in one place. *kept_pages went into
- * the cache; *seen_pages, at least 1, were dealt with, the rest were not.
- * Returns 0, -EAGAIN if the host cannot move the last one seen just now, or a
+ * The same for RAM (GIVEN) pages of one superpage, one by one: at most `pages`, as many as there is
+ * room for in one place. *kept_pages went into the cache; *seen_pages, at least 1, were dealt with,
+ * the rest were not. Returns 0, -EAGAIN if the host cannot move the last one seen just now, or a
  * fatal error; both counts hold in each case. -ENOSPC, and nothing done, if
  * there is no room at all.
  */

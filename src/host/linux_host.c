@@ -149,16 +149,25 @@ static pages_t linux_compare(void *context, cfn_t at, pages_t pages)
     return run;
 }
 
-static void linux_scrub(void *context, cfn_t at, pages_t pages)
+/* Reading is cheaper than writing, and most pages that are given up are zero:
+ * Linux guests zero them first (init_on_alloc). */
+static void fill_with_zeros(haddr_t at, pages_t pages)
 {
-    struct linux_host *host = context;
-    memset((void *)cache_address(host, at).a, 0, pages_to_bytes(pages));
+    for (; pages != 0; pages--, at = haddr_add(at, PAGE_BYTES)) {
+        if (isal_zero_detect((void *)at.a, PAGE_BYTES) != 0) {
+            memset((void *)at.a, 0, PAGE_BYTES);
+        }
+    }
 }
 
-static void linux_clear_guest(void *context, gfn_t at)
+static void linux_scrub(void *context, cfn_t at, pages_t pages)
 {
-    struct linux_host *host = context;
-    memset((void *)guest_address(host, at).a, 0, PAGE_BYTES);
+    fill_with_zeros(cache_address(context, at), pages);
+}
+
+static void linux_clear_guest(void *context, gfn_t at, pages_t pages)
+{
+    fill_with_zeros(guest_address(context, at), pages);
 }
 
 /* Whether the host can give that much and keep its headroom. */
@@ -200,6 +209,25 @@ static int map_aligned(uint64_t bytes, haddr_t *at)
     return 0;
 }
 
+/* Memory is faulted in by steps of this much, each time seeing to it first that
+ * the host has it. */
+#define PREPARE_STEP_BYTES (64 * SUPERPAGE_BYTES)
+
+static int fault_in(struct linux_host *host, haddr_t at, uint64_t bytes)
+{
+    int err = 0;
+    for (uint64_t done = 0; err == 0 && done < bytes;) {
+        uint64_t step = min_u64(bytes - done, PREPARE_STEP_BYTES);
+        if (!host_has(host, step)) {
+            host->short_available_bytes += done;
+            return -ENOMEM;
+        }
+        err = verdict_of_allocate(sys_madvise(haddr_add(at, done), step, MADV_POPULATE_WRITE));
+        done += step;
+    }
+    return err;
+}
+
 /* Calls split_mark or split_unmark for what is not mapped by huge pages. */
 static void mark_pieces(const struct linux_host *host, haddr_t at, uint64_t bytes,
                         void (*mark)(haddr_t at, uint64_t bytes))
@@ -214,37 +242,81 @@ static void mark_pieces(const struct linux_host *host, haddr_t at, uint64_t byte
 
 /*
  * The cache is registered: touching a missing page there would wait for a
- * fault handler, that is, for us. So the pages are faulted in aside, where
- * running short is an error and not a wait, and then moved. Where they are
- * not of 2 MiB they may still be of 64 KiB, say, and broken up by the move:
- * hence the marks.
+ * fault handler, that is, for us. So pages are faulted in aside, where running
+ * short is an error and not a wait, and then moved.
  */
-static int linux_allocate(void *context, cfn_t at, pages_t pages)
+static int map_aside(struct linux_host *host, uint64_t bytes, haddr_t *aside)
 {
-    struct linux_host *host = context;
-    uint64_t bytes = pages_to_bytes(pages), moved = 0;
-    haddr_t aside, target = cache_address(host, at);
-    if (!host_has(host, bytes)) {
-        return -ENOMEM;
-    }
-    int err = map_aligned(bytes, &aside);
+    haddr_t at;
+    int err = host_has(host, bytes) ? map_aligned(bytes, &at) : -ENOMEM;
     if (err != 0) {
         return verdict_of_allocate(err);
     }
-    advise(aside, bytes);
-    err = verdict_of_allocate(sys_madvise(aside, bytes, MADV_POPULATE_WRITE));
-    if (err == 0) {
-        host->broken_cached.a = 0;
-        mark_pieces(host, aside, bytes, split_mark);
-        err = uffd_move(host->uffd, target, aside, bytes, false, &moved);
-        if (err == 0) {
-            mark_pieces(host, target, bytes, split_unmark);
-        } else {
-            sys_madvise(target, moved, MADV_DONTNEED_LOCKED);
-        }
+    advise(at, bytes);
+    err = fault_in(host, at, bytes);
+    if (err != 0) {
+        sys_munmap(at, bytes);
+        return err;
     }
-    sys_munmap(aside, bytes);
+    *aside = at;
+    return 0;
+}
+
+/* Moves pages from aside into the cache, all or none. Where they are not of
+ * 2 MiB they may still be of 64 KiB, say, and broken up by the move: hence the
+ * marks. */
+static int move_in(struct linux_host *host, cfn_t at, haddr_t aside, uint64_t bytes)
+{
+    haddr_t target = cache_address(host, at);
+    uint64_t moved = 0;
+    host->broken_cached.a = 0;
+    mark_pieces(host, aside, bytes, split_mark);
+    int err = uffd_move(host->uffd, target, aside, bytes, false, &moved);
+    if (err == 0) {
+        mark_pieces(host, target, bytes, split_unmark);
+    } else if (moved != 0) {
+        sys_madvise(target, moved, MADV_DONTNEED_LOCKED);
+    }
     return err;
+}
+
+static int linux_allocate(void *context, cfn_t at, pages_t pages)
+{
+    struct linux_host *host = context;
+    uint64_t bytes = pages_to_bytes(pages);
+    if (bytes <= host->aside_bytes) {
+        int err = move_in(host, at, host->aside, bytes);
+        sys_munmap(host->aside, bytes);
+        host->aside = haddr_add(host->aside, bytes);
+        host->aside_bytes -= bytes;
+        return err;
+    }
+    haddr_t aside;
+    int err = map_aside(host, bytes, &aside);
+    if (err == 0) {
+        err = move_in(host, at, aside, bytes);
+        sys_munmap(aside, bytes);
+    }
+    return err;
+}
+
+int linux_host_prepare(struct linux_host *host, uint64_t bytes)
+{
+    haddr_t aside;
+    int err = map_aside(host, bytes, &aside);
+    if (err == 0) {
+        host->aside = aside;
+        host->aside_bytes = bytes;
+    }
+    return err;
+}
+
+void linux_host_unprepare(struct linux_host *host)
+{
+    if (host->aside_bytes != 0) {
+        sys_munmap(host->aside, host->aside_bytes);
+        host->aside_bytes = 0;
+    }
 }
 
 static int linux_release(void *context, cfn_t at, pages_t pages)

@@ -31,6 +31,9 @@ struct linux_host {
      * to be missing, so that it is no huge page; or nowhere. */
     haddr_t broken_cached, broken_guest;
     bool frees_page_tables; /* MADV_DONTNEED frees empty page tables (6.14) */
+    /* Pages faulted in aside for allocate to take, from the start on. */
+    haddr_t aside;
+    uint64_t aside_bytes;
     /* Why allocate last gave -ENOMEM: what was to be had, and where. */
     uint64_t short_available_bytes;
     enum memory_limit short_limit;
@@ -49,7 +52,18 @@ extern const struct engine_ops linux_host_ops;
  */
 int linux_host_open(struct linux_host *host, haddr_t ram, uint64_t ram_bytes, uint64_t cache_bytes);
 
-/* Undoes it. Guest RAM is ordinary memory again. */
+/*
+ * Faults in memory aside, which the next calls of allocate take without
+ * waiting for the kernel: so that a domain can grow all or nothing, and its
+ * lock is held only for the moves. Needs no lock but one that keeps out others
+ * who prepare. -ENOMEM if the host has not that much; nothing is left behind.
+ */
+int linux_host_prepare(struct linux_host *host, uint64_t bytes);
+
+/* Gives back what of it was not taken. Under the domain's lock. */
+void linux_host_unprepare(struct linux_host *host);
+
+/* Undoes linux_host_open. Guest RAM is ordinary memory again. */
 void linux_host_close(struct linux_host *host);
 
 /* Whether an address lies in guest RAM, and at which gfn. */

@@ -3,7 +3,16 @@
  * A process that looks like a domain to the toolstack: it has the folder, the
  * lock and the control server, and answers with made-up figures.
  *
- * fake_domain BASE NAME MODE; prints "ready" and then waits to be ended:
+ * fake_domain BASE NAME MODE; prints "ready" and then obeys lines on its
+ * standard input, until it is ended; each is answered by "done":
+ *   total PAGES   the total becomes that; TARGET_REACHED if it is the target
+ *   silent PAGES  the same without an event
+ *   state NAME    the state becomes that
+ *   refuse CLASS  the next set-target fails with this class
+ *   event NAME    this event is pushed
+ *   flood N       so many LOW_CACHE events at once
+ *   listen        begin to listen (mode starting)
+ * The modes:
  *   normal     answers, and obeys destroy
  *   stubborn   answers, and does not end when destroyed
  *   deaf       has a socket that nobody serves
@@ -13,11 +22,15 @@
  */
 #include <errno.h>
 #include <jansson.h>
+#include <pthread.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <ballast/protocol.h>
@@ -25,9 +38,20 @@
 #include "ctl/runtime_dir.h"
 #include "ctl/server.h"
 
+#define MAX_PAGES       262144
+#define POPULATED_PAGES 16384
+
 struct fake {
     const char *name;
     const char *mode;
+    struct ctl_server *server;
+    pthread_mutex_t lock; /* guards what follows, between main() and the server */
+    int64_t target_pages;
+    int64_t total_pages;
+    char state[32];
+    char refusal[32]; /* "": none */
+    char event[32];   /* to be pushed on the next kick; "": none */
+    int64_t event_count;
 };
 
 static bool is_mode(const struct fake *fake, const char *mode)
@@ -38,7 +62,7 @@ static bool is_mode(const struct fake *fake, const char *mode)
 static int query_domain(void *owner, const json_t *arguments, json_t **result,
                         struct ctl_error *error)
 {
-    const struct fake *fake = owner;
+    struct fake *fake = owner;
     int ret = ctl_arguments_check(arguments, NULL, error);
 
     if (ret < 0) {
@@ -48,17 +72,75 @@ static int query_domain(void *owner, const json_t *arguments, json_t **result,
         *result = json_pack("{s:s, s:s}", "name", fake->name, "pid", "seven");
         return 0;
     }
+    pthread_mutex_lock(&fake->lock);
     *result = json_pack(
-        "{s:s, s:i, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:i, s:i, s:i, s:i, s:i, s:i, "
-        "s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I}",
-        "name", fake->name, "pid", (int)getpid(), "state", "running", "max_pages", 262144,
-        "target_pages", 65536, "total_pages", 65536, "populated_pages", 16384, "cache_pages", 49152,
-        "pod_entries_pages", 245760, "out_pages", 0, "covered", 0, "faults", 77, "populated_2m", 32,
-        "populated_4k", 5, "reclaimed_2m", 3, "reclaimed_4k", 2, "sweeps", 1, "busy_skips", 4,
-        "fault_p50_ns", 50000, "fault_p99_ns", 130000, "fault_max_ns", 2000000, "cache_superpages",
-        90, "ram_start", (json_int_t)0x7f0000000000, "ram_bytes", (json_int_t)1 << 30,
-        "cache_start", (json_int_t)0x7e0000000000, "cache_bytes", (json_int_t)1 << 30);
+        "{s:s, s:i, s:s, s:i, s:I, s:I, s:i, s:I, s:i, s:i, s:i, s:b, s:b, s:i, s:i, s:i, s:i, "
+        "s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I}",
+        "name", fake->name, "pid", (int)getpid(), "state", fake->state, "max_pages", MAX_PAGES,
+        "target_pages", (json_int_t)fake->target_pages, "total_pages",
+        (json_int_t)fake->total_pages, "populated_pages", POPULATED_PAGES, "cache_pages",
+        (json_int_t)(fake->total_pages - POPULATED_PAGES), "pod_entries_pages",
+        MAX_PAGES - POPULATED_PAGES, "out_pages", 0, "given_pages", 0, "covered", 0, "shrinking",
+        fake->total_pages > fake->target_pages, "faults", 77, "populated_2m", 32, "populated_4k", 5,
+        "reclaimed_2m", 3, "reclaimed_4k", 2, "sweeps", 1, "busy_skips", 4, "given_up_pages", 512,
+        "taken_back_pages", 256, "out_touched", 6, "discarded_pages", 128, "fault_p50_ns", 50000,
+        "fault_p99_ns", 130000, "fault_max_ns", 2000000, "cache_superpages", 90, "ram_start",
+        (json_int_t)0x7f0000000000, "ram_bytes", (json_int_t)1 << 30, "cache_start",
+        (json_int_t)0x7e0000000000, "cache_bytes", (json_int_t)1 << 30);
+    pthread_mutex_unlock(&fake->lock);
     return *result != NULL ? 0 : -ENOMEM;
+}
+
+static void push(struct fake *fake, const char *name)
+{
+    struct timespec now;
+    json_t *event;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    event = ctl_event_build(name,
+                            json_pack("{s:s, s:I, s:I, s:I, s:i}", "name", fake->name,
+                                      "target_pages", (json_int_t)fake->target_pages, "total_pages",
+                                      (json_int_t)fake->total_pages, "cache_pages",
+                                      (json_int_t)(fake->total_pages - POPULATED_PAGES),
+                                      "pod_entries_pages", MAX_PAGES - POPULATED_PAGES),
+                            (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec);
+    ctl_server_broadcast(fake->server, event);
+    json_decref(event);
+}
+
+static void on_kick(void *owner)
+{
+    struct fake *fake = owner;
+
+    pthread_mutex_lock(&fake->lock);
+    for (; fake->event_count > 0; fake->event_count--) {
+        push(fake, fake->event);
+    }
+    pthread_mutex_unlock(&fake->lock);
+}
+
+static int set_target(void *owner, const json_t *arguments, json_t **result,
+                      struct ctl_error *error)
+{
+    static const char *const known[] = {"target_bytes", NULL};
+    struct fake *fake = owner;
+    json_int_t pages = json_integer_value(json_object_get(arguments, "target_bytes")) / 4096;
+    int ret = ctl_arguments_check(arguments, known, error);
+
+    (void)result;
+    pthread_mutex_lock(&fake->lock);
+    if (ret == 0 && fake->refusal[0] != '\0') {
+        ctl_error_set(error, fake->refusal, "refused with %s", fake->refusal);
+        fake->refusal[0] = '\0';
+        ret = -EBUSY;
+    }
+    if (ret == 0) {
+        fake->target_pages = pages;
+        fake->total_pages = pages > fake->total_pages ? pages : fake->total_pages;
+        push(fake, "TARGET_CHANGED");
+    }
+    pthread_mutex_unlock(&fake->lock);
+    return ret;
 }
 
 static int destroy(void *owner, const json_t *arguments, json_t **result, struct ctl_error *error)
@@ -91,42 +173,115 @@ static int listen_only(const char *path)
     return 0;
 }
 
-int main(int argc, char **argv)
+static int listen_and_serve(struct fake *fake, const char *path)
 {
     static const struct ctl_command commands[] = {
         {"query-domain", query_domain, NULL},
+        {"set-target", set_target, NULL},
         {"destroy", destroy, end},
     };
+    const struct ctl_server_config config = {
+        .path = path,
+        .name = fake->name,
+        .commands = commands,
+        .command_count = sizeof(commands) / sizeof(commands[0]),
+        .owner = fake,
+        .on_kick = on_kick,
+    };
+
+    return ctl_server_start(&config, &fake->server);
+}
+
+/* Has the server push events, and waits until it has. */
+static void push_by_kick(struct fake *fake, const char *name, int64_t count)
+{
+    bool done = false;
+
+    pthread_mutex_lock(&fake->lock);
+    snprintf(fake->event, sizeof(fake->event), "%s", name);
+    fake->event_count = count;
+    pthread_mutex_unlock(&fake->lock);
+    ctl_server_kick(fake->server);
+    while (!done) {
+        usleep(1000);
+        pthread_mutex_lock(&fake->lock);
+        done = fake->event_count == 0;
+        pthread_mutex_unlock(&fake->lock);
+    }
+}
+
+/* Obeys a line of standard input. 0 or -errno. */
+static int obey(struct fake *fake, const char *path, const char *word, const char *argument)
+{
+    int64_t number = atoll(argument);
+    bool reached = false;
+
+    if (strcmp(word, "listen") == 0) {
+        return listen_and_serve(fake, path);
+    }
+    if (strcmp(word, "event") == 0 || strcmp(word, "flood") == 0) {
+        bool is_flood = word[0] == 'f';
+
+        push_by_kick(fake, is_flood ? "LOW_CACHE" : argument, is_flood ? number : 1);
+        return 0;
+    }
+    pthread_mutex_lock(&fake->lock);
+    if (strcmp(word, "total") == 0 || strcmp(word, "silent") == 0) {
+        fake->total_pages = number;
+        reached = word[0] == 't' && number == fake->target_pages;
+    } else if (strcmp(word, "state") == 0) {
+        snprintf(fake->state, sizeof(fake->state), "%s", argument);
+    } else if (strcmp(word, "refuse") == 0) {
+        snprintf(fake->refusal, sizeof(fake->refusal), "%s", argument);
+    }
+    pthread_mutex_unlock(&fake->lock);
+    if (reached) {
+        push_by_kick(fake, "TARGET_REACHED", 1);
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static struct fake fake = {
+        .lock = PTHREAD_MUTEX_INITIALIZER,
+        .target_pages = 65536,
+        .total_pages = 65536,
+        .state = "running",
+    };
     struct runtime_dir dir;
-    struct ctl_server *server;
-    struct fake fake;
+    char line[128];
     int ret;
 
     if (argc != 4) {
         fputs("usage: fake_domain BASE NAME MODE\n", stderr);
         return BALLAST_EXIT_USAGE;
     }
-    fake = (struct fake){.name = argv[2], .mode = argv[3]};
+    fake.name = argv[2];
+    fake.mode = argv[3];
     ret = runtime_dir_create(argv[1], fake.name, &dir);
     if (ret == 0 && is_mode(&fake, "deaf")) {
         ret = listen_only(dir.socket_path);
     } else if (ret == 0 && !is_mode(&fake, "starting")) {
-        const struct ctl_server_config config = {
-            .path = dir.socket_path,
-            .name = fake.name,
-            .commands = commands,
-            .command_count = 2,
-            .owner = &fake,
-        };
+        ret = listen_and_serve(&fake, dir.socket_path);
+    }
+    if (ret == 0) {
+        puts("ready");
+        fflush(stdout);
+    }
+    while (ret == 0 && fgets(line, sizeof(line), stdin) != NULL) {
+        char word[32] = "";
+        char argument[64] = "";
 
-        ret = ctl_server_start(&config, &server);
+        sscanf(line, "%31s %63s", word, argument);
+        ret = obey(&fake, dir.socket_path, word, argument);
+        puts("done");
+        fflush(stdout);
     }
     if (ret < 0) {
         fprintf(stderr, "fake_domain: %s\n", strerror(-ret));
         return 1;
     }
-    puts("ready");
-    fflush(stdout);
     for (;;) {
         pause();
     }

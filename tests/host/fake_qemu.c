@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the agent sees of QEMU, without QEMU: a program that exports the five
- * functions by which the agent finds guest RAM, maps memory the way QEMU does,
+ * What the agent sees of QEMU, without QEMU: a program that exports the
+ * functions that the agent asks for, maps memory the way QEMU does,
  * and then does what its arguments say, one after the other:
  *
  *   block NAME TYPE MIB HOW    make a block of memory. TYPE is its owner's QOM
@@ -12,11 +12,15 @@
  *   clear FIRST COUNT          write zeros to them
  *   zeros FIRST COUNT          they must hold zeros
  *   madvise FIRST COUNT ADVICE as a number; must return 0
+ *   give, take FIRST COUNT     as a balloon does it, page by page
  *   elsewhere                  madvise, mmap, mremap and munmap of other memory
  *                              must do what they always do
  *   fixed, mremap              mapping over guest RAM, or moving it, must fail
  *   munmap                     unmap the first block
  *   mlockall                   must not bring guest RAM in
+ *   machine                    the machine is made: tell who asked to be told
+ *   reset                      the same for a reset of the guest
+ *   balloon MIB                that much must be what was last asked of it
  *   pinned                     refuse to keep RAM discardable, as with VFIO
  *   ready                      print "ready", wait for a line
  *   inspect                    run the program after it in a child
@@ -67,6 +71,20 @@ EXPORT void *memory_region_owner(void *region);
 EXPORT const char *object_get_typename(const void *object);
 EXPORT int ram_block_discard_require(bool state);
 
+/* QEMU's Notifier: a function and a node of a list. */
+struct notifier {
+    void (*notify)(struct notifier *self, void *data);
+    void *node[2];
+};
+
+EXPORT void qemu_add_machine_init_done_notifier(struct notifier *notifier);
+EXPORT void qemu_register_reset(void (*function)(void *opaque), void *opaque);
+EXPORT void *qemu_get_aio_context(void);
+EXPORT void aio_bh_schedule_oneshot_full(void *context, void (*function)(void *opaque),
+                                         void *opaque, const char *name);
+EXPORT void qmp_balloon(int64_t bytes, void **error);
+EXPORT void error_free(void *error);
+
 /* The agent looks at guest RAM while the guest writes to it: no race of ours. */
 EXPORT const char *__tsan_default_suppressions(void);
 const char *__tsan_default_suppressions(void)
@@ -104,6 +122,47 @@ const char *object_get_typename(const void *object)
 int ram_block_discard_require(bool state)
 {
     return state && pinned ? -EBUSY : 0;
+}
+
+static struct notifier *machine_done;
+static void (*reset_function)(void *opaque);
+static void *reset_opaque;
+static int64_t balloon_bytes;
+
+void qemu_add_machine_init_done_notifier(struct notifier *notifier)
+{
+    machine_done = notifier;
+}
+
+void qemu_register_reset(void (*function)(void *opaque), void *opaque)
+{
+    reset_function = function;
+    reset_opaque = opaque;
+}
+
+void *qemu_get_aio_context(void)
+{
+    return NULL;
+}
+
+/* QEMU's main thread would do it later; there is no other work that it could disturb. */
+void aio_bh_schedule_oneshot_full(void *context, void (*function)(void *opaque), void *opaque,
+                                  const char *name)
+{
+    (void)context;
+    (void)name;
+    function(opaque);
+}
+
+void qmp_balloon(int64_t bytes, void **error)
+{
+    (void)error;
+    balloon_bytes = bytes;
+}
+
+void error_free(void *error)
+{
+    (void)error;
 }
 
 __attribute__((noreturn)) static void wrong(const char *what)
@@ -289,6 +348,13 @@ static int run(char **argument)
         pages(number(argument[1]), number(argument[2]), command[0] == 'z', true);
         return 3;
     }
+    if (strcmp(command, "give") == 0 || strcmp(command, "take") == 0) {
+        int advice = command[0] == 'g' ? MADV_DONTNEED : MADV_WILLNEED;
+        for (size_t i = 0; i < number(argument[2]); i++) {
+            must(madvise(page_at(number(argument[1]) + i), PAGE, advice) == 0, "balloon");
+        }
+        return 3;
+    }
     if (strcmp(command, "madvise") == 0) {
         must(madvise(page_at(number(argument[1])), number(argument[2]) * PAGE,
                      (int)number(argument[3])) == 0,
@@ -297,6 +363,10 @@ static int run(char **argument)
     }
     if (strcmp(command, "inspect") == 0) {
         in_child((char *[]){argument[1], NULL});
+        return 2;
+    }
+    if (strcmp(command, "balloon") == 0) {
+        must(balloon_bytes == (int64_t)(number(argument[1]) << 20), "what the balloon is asked");
         return 2;
     }
     if (strcmp(command, "exit") == 0) {
@@ -312,6 +382,10 @@ static int run(char **argument)
         must(munmap(blocks[0].host, blocks[0].bytes) == 0, "munmap");
     } else if (strcmp(command, "mlockall") == 0) {
         must(mlockall(MCL_CURRENT | MCL_FUTURE) == 0, "mlockall");
+    } else if (strcmp(command, "machine") == 0) {
+        machine_done->notify(machine_done, NULL);
+    } else if (strcmp(command, "reset") == 0) {
+        reset_function(reset_opaque);
     } else if (strcmp(command, "pinned") == 0) {
         pinned = true;
     } else if (strcmp(command, "ready") == 0) {

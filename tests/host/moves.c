@@ -343,7 +343,7 @@ static void scrub_and_clear(void **unused)
     must_allocate(&f, cfn(0), 8);
     must_place(&f, cfn(0), gfn(0), 8);
     fill(&f, gfn(0), 8);
-    OPS->clear_guest(&f.host, gfn(3));
+    OPS->clear_guest(&f.host, gfn(3), 1);
     check_ram(&f, gfn(0), 3, 1);
     assert_true(page_is_zero(ram_page(&f, gfn(3))));
     check_ram(&f, gfn(4), 4, 5);

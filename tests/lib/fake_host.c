@@ -138,6 +138,7 @@ static int plan(struct fake_host *host, enum fake_op op, pages_t pages, pages_t 
             failure->times -= failure->times != UINT32_MAX;
             /* A call that is too short never meets the bad page. */
             *after = min_u64(failure->after, pages);
+            host->failed[op] += failure->after < pages;
             return failure->after < pages ? failure->err : 0;
         }
     }
@@ -149,6 +150,7 @@ static int plan(struct fake_host *host, enum fake_op op, pages_t pages, pages_t 
     }
     if (err != 0) {
         host->random_failures++;
+        host->failed[op]++;
         *after = draw(host) & 4096 ? 0 : draw(host) % pages;
     }
     return err;
@@ -517,15 +519,21 @@ static void op_scrub(void *opaque, cfn_t at, pages_t pages)
     hook(host, host->after, &call);
 }
 
-static void op_clear_guest(void *opaque, gfn_t at)
+static void op_clear_guest(void *opaque, gfn_t at, pages_t pages)
 {
     struct fake_host *host = opaque;
-    struct fake_call call = {FAKE_CLEAR_GUEST, at, cfn(0), 1};
+    struct fake_call call = {FAKE_CLEAR_GUEST, at, cfn(0), pages};
     begin(host, &call);
-    if (!fake_guest_write(host, at, 0)) {
+    if (!in_one_superpage(at.n, pages) || !in_span(&host->guest, at.n, pages) ||
+        !all_present(&host->guest, at.n, pages)) {
         breach(host, "clear_guest of a page that is not in place");
+        return;
     }
-    host->pages[FAKE_CLEAR_GUEST]++;
+    for (pages_t i = 0; i < pages; i++) {
+        fake_guest_write(host, gfn_add(at, i), 0);
+    }
+    mark_dirty(&host->guest, at.n);
+    host->pages[FAKE_CLEAR_GUEST] += pages;
     hook(host, host->after, &call);
 }
 
@@ -712,6 +720,16 @@ void fake_cache_pin(struct fake_host *host, cfn_t at, bool pinned)
     }
 }
 
+void fake_host_touched(struct fake_host *host, gfn_t at, pages_t pages)
+{
+    for (pages_t done = 0; done < pages; done += SUPERPAGE_PAGES) {
+        mark_dirty(&host->guest, at.n + done);
+    }
+    if (pages != 0) {
+        mark_dirty(&host->guest, at.n + pages - 1);
+    }
+}
+
 void fake_intrude(struct fake_host *host, gfn_t at, uint32_t token)
 {
     if (page_present(&host->guest, at.n)) {
@@ -762,9 +780,6 @@ static const char *compare_guest(struct fake_host *host, const struct p2m *p2m, 
     gfn_t first = p2m_first_gfn(index);
     pages_t size = p2m_superpage_pages(p2m, index);
     pages_t foreign = 0;
-    if (sp->block == NULL && sp->present != 0 && !p2m_whole(p2m, index, P2M_RAM)) {
-        return "pages are in place that the p2m does not call RAM";
-    }
     for (pages_t i = 0; i < size && sp->block != NULL; i++) {
         enum p2m_state state = p2m_get(p2m, gfn_add(first, i));
         uint8_t *flags = &sp->block->flags[i];
@@ -773,12 +788,13 @@ static const char *compare_guest(struct fake_host *host, const struct p2m *p2m, 
             host->foreign_pages--;
         }
         foreign += (*flags & PAGE_FOREIGN) != 0;
-        if ((state == P2M_RAM) != ((*flags & PAGE_PRESENT) && !(*flags & PAGE_FOREIGN))) {
-            return state == P2M_RAM ? "a page is not in place that the p2m calls RAM"
-                                    : "a page is in place that the p2m does not call RAM";
+        bool in_place = state == P2M_RAM || state == P2M_GIVEN;
+        if (in_place != ((*flags & PAGE_PRESENT) && !(*flags & PAGE_FOREIGN))) {
+            return in_place ? "a page is not in place that the p2m calls RAM or GIVEN"
+                            : "a page is in place that the p2m calls neither RAM nor GIVEN";
         }
     }
-    if (p2m->entries[index].ram != sp->present - foreign) {
+    if (p2m->entries[index].ram + p2m->entries[index].given != sp->present - foreign) {
         return "the p2m counts other pages in a superpage than there are";
     }
     uint8_t flags = p2m->entries[index].flags;
@@ -849,7 +865,8 @@ const char *fake_host_compare(struct fake_host *host, const struct domain *domai
     if (wrong != NULL) {
         return wrong;
     }
-    if (host->guest.present_pages != domain->p2m.ram_pages + host->foreign_pages) {
+    if (host->guest.present_pages !=
+        domain->p2m.ram_pages + domain->p2m.given_pages + host->foreign_pages) {
         return "as many pages are in place as P says";
     }
     if (host->cache.present_pages != domain->cache.pages) {

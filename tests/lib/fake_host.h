@@ -90,7 +90,8 @@ struct fake_host {
     struct fake_block *blocks, *free_blocks; /* all there are; those not in use */
 
     uint64_t calls[FAKE_OPS];
-    uint64_t pages[FAKE_OPS]; /* went across, were looked at, compared, ... */
+    uint64_t pages[FAKE_OPS];  /* went across, were looked at, compared, ... */
+    uint64_t failed[FAKE_OPS]; /* calls that failed as scheduled or by chance */
     const char *violation;
 
     bool no_huge; /* allocate finds no huge pages */
@@ -141,6 +142,10 @@ bool fake_guest_pin(struct fake_host *host, gfn_t at, bool pinned);
 
 /* The same for a cached page. */
 void fake_cache_pin(struct fake_host *host, cfn_t at, bool pinned);
+
+/* Has the next comparison look at these gfns though the host saw no change:
+ * the ledger alone may have changed. */
+void fake_host_touched(struct fake_host *host, gfn_t at, pages_t pages);
 
 /* Somebody else puts a page in a place where there is none. */
 void fake_intrude(struct fake_host *host, gfn_t at, uint32_t token);

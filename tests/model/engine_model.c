@@ -8,9 +8,13 @@
  *
  *   what the guest reads is what it wrote last; a page that is not in place
  *   held zeros; a pinned page is in place
- *   P, E and O, counted gfn by gfn, are the p2m's; P + C = total = target, and
- *   the host has given as many pages as that
- *   P is what the counters of the domain add up to
+ *   what the guest gave up stays given up, until it asks for it, or touches it,
+ *   or is found to have written to it; what it did not give up never is
+ *   P, E, O and G, counted gfn by gfn, are the p2m's; P + G + C = total, which
+ *   is the target or, while shrinking, more; the host has given as many pages
+ *   P + G and O + G are what the counters of the domain add up to
+ *   total changes in set_target, and downwards while shrinking; at each release
+ *   as many assets are left as there are liabilities, and the target
  *   the result is one that the situation allows: -EAGAIN only if the host
  *   failed, -ENOSPC only if no page is cached and none is zero, and so on
  *   whoever waited for a page was woken
@@ -43,8 +47,14 @@ enum action {
     ACT_SCRUB_SUPERPAGE,
     ACT_DISCARD,
     ACT_DISCARD_SUPERPAGE,
-    ACT_OUT,
-    ACT_IN,
+    ACT_GIVE_UP,
+    ACT_GIVE_UP_SUPERPAGE,
+    ACT_TAKE_BACK,
+    ACT_TAKE_ALL_BACK,
+    ACT_USE_GIVEN,
+    ACT_SET_TARGET,
+    ACT_SETTLE,
+    ACT_RESERVE,
     ACT_PIN,
     ACT_UNPIN,
     ACT_INTRUDE,
@@ -65,8 +75,14 @@ static const char *const action_names[ACTIONS] = {
     "scrub a superpage",
     "discard",
     "discard superpage",
-    "out",
-    "in",
+    "give up",
+    "give up superpage",
+    "take back",
+    "take all back",
+    "use given",
+    "set target",
+    "settle",
+    "reserve",
     "pin",
     "unpin",
     "intrude",
@@ -87,8 +103,14 @@ static const unsigned weights[ACTIONS] = {
     [ACT_SCRUB_SUPERPAGE] = 2,
     [ACT_DISCARD] = 8,
     [ACT_DISCARD_SUPERPAGE] = 3,
-    [ACT_OUT] = 2,
-    [ACT_IN] = 2,
+    [ACT_GIVE_UP] = 5,
+    [ACT_GIVE_UP_SUPERPAGE] = 2,
+    [ACT_TAKE_BACK] = 4,
+    [ACT_TAKE_ALL_BACK] = 0,
+    [ACT_USE_GIVEN] = 3,
+    [ACT_SET_TARGET] = 1,
+    [ACT_SETTLE] = 3,
+    [ACT_RESERVE] = 3,
     [ACT_PIN] = 2,
     [ACT_UNPIN] = 2,
     [ACT_INTRUDE] = 1,
@@ -98,7 +120,7 @@ static const unsigned weights[ACTIONS] = {
 
 struct reference {
     uint32_t token;
-    bool out;
+    bool up; /* given up: OUT or GIVEN */
     bool pinned;
 };
 
@@ -129,9 +151,15 @@ static struct {
     uint64_t failures; /* drawn by the host before this operation */
     uint64_t waiting;  /* gfn that somebody waits for */
     bool woken;
-    unsigned zero_one_in;  /* of the tokens that the guest writes */
-    unsigned write_one_in; /* the guest writes while the engine is at work */
-    uint64_t raced;        /* such writes */
+    unsigned zero_one_in;           /* of the tokens that the guest writes */
+    unsigned write_one_in;          /* the guest writes while the engine is at work */
+    uint64_t raced;                 /* such writes */
+    uint64_t writes, writes_before; /* all writes, and those before this operation */
+    gfn_t clear_at;                 /* what the engine may fill with zeros in the guest */
+    pages_t clear_pages;
+    bool giving;      /* releases must leave what PoD entries and the target need */
+    bool reserving;   /* only entries of some age may be looked at */
+    uint64_t noticed; /* pages found in use that had been given up */
     uint64_t results[256];
 } model;
 
@@ -159,10 +187,10 @@ __attribute__((format(printf, 1, 2), noreturn)) static void fail(const char *for
     fprintf(stderr,
             "\nseed %" PRIu64 ", operation %" PRIu64 ", episode %" PRIu64 "\n"
             "state %d, max %" PRIu64 ", target %" PRIu64 ", total %" PRIu64 ", P %" PRIu64
-            ", O %" PRIu64 ", C %" PRIu64 "; host: %" PRIu64 " in place, %" PRIu64
+            ", O %" PRIu64 ", G %" PRIu64 ", C %" PRIu64 "; host: %" PRIu64 " in place, %" PRIu64
             " cached, %" PRIu64 " foreign\nlast operations:\n",
             model.seed, model.operation, model.episode, (int)d->state, model.max, d->target_pages,
-            d->total_pages, d->p2m.ram_pages, d->p2m.out_pages, d->cache.pages,
+            d->total_pages, d->p2m.ram_pages, d->p2m.out_pages, d->p2m.given_pages, d->cache.pages,
             model.fake.host.guest.present_pages, model.fake.host.cache.present_pages,
             model.fake.host.foreign_pages);
     uint64_t first = model.operation >= RECORDS ? model.operation - RECORDS + 1 : 0;
@@ -185,6 +213,28 @@ static void expect(bool holds, const char *what)
 
 /* What must be true */
 
+static bool is_up(enum p2m_state state)
+{
+    return state == P2M_OUT || state == P2M_GIVEN;
+}
+
+/* A page that was given up may be RAM when it was in use when it was collected:
+ * it has contents, or had before the guest wrote to it in this operation; in the
+ * latter case it may have been reclaimed since. */
+static void check_up(gfn_t at, enum p2m_state state)
+{
+    struct reference *r = &model.pages[at.n];
+    bool wrote = model.writes != model.writes_before;
+    if (r->up && ((state == P2M_RAM && r->token != 0) || (!is_up(state) && wrote))) {
+        r->up = false;
+        model.noticed++;
+    }
+    if (is_up(state) != r->up) {
+        fail("gfn %" PRIu64 " is in state %d and %s given up", at.n, (int)state,
+             r->up ? "was" : "was not");
+    }
+}
+
 static void check_contents(p2m_index_t index)
 {
     gfn_t first = p2m_first_gfn(index);
@@ -200,33 +250,36 @@ static void check_contents(p2m_index_t index)
         if (!present && r->pinned) {
             fail("gfn %" PRIu64 " is pinned and not in place", first.n + i);
         }
-        enum p2m_state state = p2m_get(&model.fake.domain.p2m, gfn_add(first, i));
-        if ((state == P2M_OUT) != r->out) {
-            fail("gfn %" PRIu64 " is %s out", first.n + i, r->out ? "not" : "wrongly");
-        }
+        check_up(gfn_add(first, i), p2m_get(&model.fake.domain.p2m, gfn_add(first, i)));
     }
 }
 
 static void check_sums(void)
 {
     const struct p2m *p2m = &model.fake.domain.p2m;
-    pages_t in_place = 0, out = 0;
+    pages_t in_place = 0, up = 0;
     for (pages_t i = 0; i < model.max; i++) {
         in_place += fake_guest_has(&model.fake.host, gfn(i));
-        out += model.pages[i].out;
+        up += model.pages[i].up;
     }
-    expect(p2m->ram_pages + model.fake.host.foreign_pages == in_place, "P is what is in place");
-    expect(p2m->out_pages == out, "O is what the guest gave up");
-    expect(p2m_pod_pages(p2m) == model.max - out - p2m->ram_pages, "E is the rest");
+    expect(p2m->ram_pages + p2m->given_pages + model.fake.host.foreign_pages == in_place,
+           "P + G is what is in place");
+    expect(p2m->out_pages + p2m->given_pages == up, "O is what the guest gave up");
+    expect(p2m_pod_pages(p2m) == model.max - up - p2m->ram_pages, "E is the rest");
 }
 
-/* P, from the events that changed it. */
+/* P + G and O, from the events that changed them. */
 static void check_counters(void)
 {
     const struct domain_counters *c = &model.fake.domain.counters;
+    const struct p2m *p2m = &model.fake.domain.p2m;
     uint64_t came = c->populated_2m * SP + c->populated_4k + c->adopted_pages;
-    uint64_t went = c->reclaimed_2m * SP + c->reclaimed_4k + c->discarded_pages;
-    expect(model.fake.domain.p2m.ram_pages == came - went, "P is what the counters add up to");
+    uint64_t went =
+        c->reclaimed_2m * SP + c->reclaimed_4k + c->discarded_pages + c->collected_pages;
+    expect(p2m->ram_pages + p2m->given_pages == came - went, "P + G is what the counters say");
+    expect(p2m->out_pages + p2m->given_pages ==
+               c->given_up_pages - c->taken_back_pages - c->out_touched,
+           "O is what the counters say");
 }
 
 static void check(bool all)
@@ -255,7 +308,8 @@ static bool any_zero_page_to_be_had(void)
 {
     for (pages_t i = 0; i < model.max; i++) {
         const struct reference *r = &model.pages[i];
-        if (p2m_get(&model.fake.domain.p2m, gfn(i)) == P2M_RAM && r->token == 0 && !r->pinned) {
+        enum p2m_state state = p2m_get(&model.fake.domain.p2m, gfn(i));
+        if ((state == P2M_RAM || state == P2M_GIVEN) && r->token == 0 && !r->pinned) {
             return true;
         }
     }
@@ -287,6 +341,26 @@ static void write_page(gfn_t at, uint32_t token)
                         : fake_guest_write(&model.fake.host, at, token);
     if (wrote) {
         model.pages[at.n].token = token;
+        model.writes++;
+    }
+}
+
+/* What the engine must not do, whatever the guest does meanwhile. */
+static void check_call(const struct fake_call *call)
+{
+    const struct domain *d = &model.fake.domain;
+    if (call->op == FAKE_CLEAR_GUEST) {
+        expect(call->guest.n >= model.clear_at.n &&
+                   call->guest.n - model.clear_at.n + call->pages <= model.clear_pages,
+               "what the guest still needs is not filled with zeros");
+    }
+    if (call->op == FAKE_RELEASE && model.giving) {
+        expect(d->cache.pages + d->p2m.given_pages >= p2m_pod_pages(&d->p2m) + call->pages,
+               "what a PoD entry may need stays");
+        expect(d->total_pages - call->pages >= d->target_pages, "no more is released than asked");
+    }
+    if ((call->op == FAKE_GLANCE || call->op == FAKE_TAKE) && model.reserving) {
+        expect(p2m_age(&d->p2m, p2m_index(call->guest)) > 32, "the reserve spares the young");
     }
 }
 
@@ -294,15 +368,25 @@ static void write_page(gfn_t at, uint32_t token)
 static void race(void *unused, const struct fake_call *call)
 {
     (void)unused;
-    bool about_guest = call->op == FAKE_GLANCE || call->op == FAKE_TAKE || call->op == FAKE_PLACE;
+    bool about_guest = call->op == FAKE_GLANCE || call->op == FAKE_TAKE || call->op == FAKE_PLACE ||
+                       call->op == FAKE_CLEAR_GUEST;
     if (about_guest && one_in(model.write_one_in)) {
         model.raced++;
         write_page(gfn_add(call->guest, draw(call->pages)), some_token());
     }
 }
 
+static void before_operation(void *unused, const struct fake_call *call)
+{
+    check_call(call);
+    race(unused, call);
+}
+
 static void after_operation(void *unused, const struct fake_call *call)
 {
+    for (pages_t i = 0; call->op == FAKE_CLEAR_GUEST && i < call->pages; i++) {
+        model.pages[call->guest.n + i].token = 0;
+    }
     race(unused, call);
     if ((call->op == FAKE_PLACE || call->op == FAKE_WAKE) && model.waiting >= call->guest.n &&
         model.waiting < call->guest.n + call->pages) {
@@ -316,18 +400,20 @@ static int populate(gfn_t at)
     const struct domain *d = &model.fake.domain;
     model.waiting = at.n;
     model.woken = false;
-    bool was_out = model.pages[at.n].out;
+    bool was_up = model.pages[at.n].up, was_in_place = fake_guest_has(&model.fake.host, at);
     uint64_t faults = d->counters.faults, raced = model.raced;
     int err = domain_populate(&model.fake.domain, at);
     model.waiting = UINT64_MAX;
     expect(d->counters.faults == faults + 1, "each fault is counted once");
-    if (was_out && p2m_get(&d->p2m, at) != P2M_OUT) {
-        model.pages[at.n].out = false;
+    if (was_up && !is_up(p2m_get(&d->p2m, at))) {
+        model.pages[at.n].up = false;
     }
     switch (err) {
     case 0:
         expect(fake_guest_has(&model.fake.host, at), "populate puts a page in place");
-        expect(p2m_get(&d->p2m, at) == P2M_RAM, "populate makes the gfn RAM");
+        expect(p2m_get(&d->p2m, at) == P2M_RAM ||
+                   (was_in_place && p2m_get(&d->p2m, at) == P2M_GIVEN),
+               "populate makes the gfn RAM, unless it is in place");
         expect(model.woken, "populate wakes whoever waits");
         break;
     case -EAGAIN:
@@ -336,7 +422,7 @@ static int populate(gfn_t at)
     case -ENOSPC:
         expect(d->state == DOMAIN_EXHAUSTED, "-ENOSPC is exhaustion");
         expect(d->cache.pages == 0, "exhausted is who has no cached page");
-        expect(!was_out || model.pages[at.n].out, "exhaustion changes nothing");
+        expect(!was_up || model.pages[at.n].up, "exhaustion changes nothing");
         expect(host_failed() || model.raced != raced || !any_zero_page_to_be_had(),
                "exhausted is who has no page of zeros");
         break;
@@ -390,6 +476,27 @@ static int fill_run(gfn_t at, pages_t pages)
     return err;
 }
 
+/* What is in place in a range reads zero, unless the guest wrote to it meanwhile
+ * or the engine does not know of it. */
+static void expect_zeros(gfn_t at, pages_t pages, const char *what)
+{
+    for (pages_t i = 0; i < pages && model.writes == model.writes_before; i++) {
+        enum p2m_state state = p2m_get(&model.fake.domain.p2m, gfn_add(at, i));
+        uint32_t token = 0;
+        if (state == P2M_RAM || state == P2M_GIVEN) {
+            (void)fake_guest_read(&model.fake.host, gfn_add(at, i), &token);
+        }
+        expect(token == 0, what);
+    }
+}
+
+static void allow_clearing(gfn_t at, pages_t pages)
+{
+    model.clear_at = at;
+    model.clear_pages = pages;
+    fake_host_touched(&model.fake.host, at, pages);
+}
+
 static int discard(gfn_t at, pages_t pages)
 {
     const struct domain *d = &model.fake.domain;
@@ -398,12 +505,15 @@ static int discard(gfn_t at, pages_t pages)
     model.write_one_in = 0; /* what a write to a page on its way out means is anybody's guess */
     bool pinned = false;
     for (pages_t i = 0; i < pages; i++) {
-        if (p2m_get(&d->p2m, gfn_add(at, i)) == P2M_RAM) {
+        enum p2m_state state = p2m_get(&d->p2m, gfn_add(at, i));
+        if (state == P2M_RAM || state == P2M_GIVEN) {
             model.pages[at.n + i].token = 0;
             pinned |= model.pages[at.n + i].pinned;
         }
     }
+    allow_clearing(at, pages);
     int err = domain_discard(&model.fake.domain, at, pages);
+    model.clear_pages = 0;
     model.write_one_in = write_one_in;
     if (err != 0) {
         expect(model.lossy && host_failed(), "only the host can make a discard fail");
@@ -414,22 +524,140 @@ static int discard(gfn_t at, pages_t pages)
     for (pages_t i = 0; i < pages && !pinned && !host_failed(); i++) {
         expect(p2m_get(&d->p2m, gfn_add(at, i)) != P2M_RAM, "a discard takes all pages");
     }
+    expect_zeros(at, pages, "what was discarded reads zero");
     return 0;
 }
 
-/* Stands for the balloon until it has operations of its own: POD becomes OUT
- * and back, at no page's cost. */
-static void change_out(gfn_t at, pages_t pages, bool out)
+/* The guest's balloon inflates. */
+static int give_up(gfn_t at, pages_t pages)
 {
+    struct domain *d = &model.fake.domain;
+    allow_clearing(at, pages);
+    model.giving = true;
+    int err = domain_decrease_reservation(d, at, pages);
+    model.giving = false;
+    model.clear_pages = 0;
+    if (err != 0) {
+        expect(model.lossy && host_failed(), "only the host can make an inflation fail");
+        expect(err == -EIO || err == -ESRCH, "an inflation fails in two ways");
+        return err;
+    }
     for (pages_t i = 0; i < pages; i++) {
-        gfn_t here = gfn_add(at, i);
-        enum p2m_state from = out ? P2M_POD : P2M_OUT;
-        if (p2m_get(&model.fake.domain.p2m, here) == from &&
-            !fake_guest_has(&model.fake.host, here)) {
-            p2m_set(&model.fake.domain.p2m, here, 1, out ? P2M_OUT : P2M_POD);
-            model.pages[here.n].out = out;
+        enum p2m_state state = p2m_get(&d->p2m, gfn_add(at, i));
+        model.pages[at.n + i].up = true; /* or in use, as check_up will see */
+        expect(state != P2M_POD, "what was given up is backed by nothing new");
+        expect(state != P2M_RAM || model.writes != model.writes_before,
+               "what was given up is not RAM");
+    }
+    expect_zeros(at, pages, "what was given up reads zero");
+    return 0;
+}
+
+/* It deflates. */
+static int take_back(gfn_t at, pages_t pages)
+{
+    const struct domain *d = &model.fake.domain;
+    pages_t in_place = d->p2m.ram_pages + d->p2m.given_pages, cached = d->cache.pages;
+    fake_host_touched(&model.fake.host, at, pages);
+    expect(domain_increase_reservation(&model.fake.domain, at, pages) == 0,
+           "a deflation cannot fail");
+    expect(d->p2m.ram_pages + d->p2m.given_pages == in_place && d->cache.pages == cached,
+           "a deflation moves no page");
+    for (pages_t i = 0; i < pages; i++) {
+        model.pages[at.n + i].up = false;
+    }
+    return 0;
+}
+
+/* The guest writes to a page that it gave up and that is in place still. */
+static void use_given(gfn_t from)
+{
+    const struct p2m *p2m = &model.fake.domain.p2m;
+    for (pages_t seen = 0, run = 0; p2m->given_pages != 0 && seen < model.max; seen += run) {
+        gfn_t at = gfn((from.n + seen) % model.max);
+        run = p2m_run(p2m, at, SP);
+        if (p2m_get(p2m, at) == P2M_GIVEN) {
+            write_page(gfn_add(at, draw(run)), some_token());
+            return;
         }
     }
+}
+
+static int set_target(void)
+{
+    struct domain *d = &model.fake.domain;
+    pages_t total = d->total_pages, target = d->target_pages;
+    pages_t near = one_in(2) ? 700 : model.max;
+    pages_t low = max_u64(SP, total - min_u64(total, near));
+    pages_t wanted = low + draw(min_u64(model.max, total + near) - low + 1);
+    model.now->at = wanted;
+    uint64_t releases_failed = model.fake.host.failed[FAKE_RELEASE];
+    int err = domain_set_target(d, wanted);
+    if (err == 0) {
+        expect(d->target_pages == wanted, "the target is what was asked for");
+        expect(d->total_pages == max_u64(total, wanted), "growing is done at once");
+        expect(d->shrinking == (total > wanted), "shrinking is what is left to do");
+        return 0;
+    }
+    expect(host_failed() && wanted > total, "only a host without memory refuses");
+    expect(err == -ENOMEM || err == -EAGAIN || (model.lossy && (err == -EIO || err == -ESRCH)),
+           "a growth fails in some ways and no other");
+    expect(d->target_pages == target, "a growth that failed leaves the target");
+    expect(d->total_pages >= total && d->total_pages < wanted, "and gives back what it got");
+    expect(d->total_pages == total || model.fake.host.failed[FAKE_RELEASE] != releases_failed,
+           "all of it, if the host takes it");
+    return err;
+}
+
+static int settle(void)
+{
+    struct domain *d = &model.fake.domain;
+    pages_t step = 1 + draw(one_in(2) ? 3 * SP : 50), total = d->total_pages;
+    model.now->at = total - d->target_pages;
+    model.now->pages = step;
+    model.giving = true;
+    bool more = false;
+    int err = domain_settle_step(d, step, &more);
+    model.giving = false;
+    expect(total - d->total_pages <= step, "a step is no longer than asked");
+    expect(d->shrinking == (d->total_pages > d->target_pages), "it ends with the target");
+    if (err != 0) {
+        expect(host_failed(), "settling fails only if the host does");
+        expect(err == -EAGAIN || (model.lossy && (err == -EIO || err == -ESRCH)),
+               "settling fails in some ways and no other");
+        return err;
+    }
+    expect(!more || total - d->total_pages == step, "more is to come only after a full step");
+    const struct p2m *p2m = &d->p2m;
+    bool surplus = d->cache.pages + p2m->given_pages > p2m_pod_pages(p2m);
+    if (d->shrinking && surplus && total - d->total_pages < step && !host_failed() &&
+        model.writes == model.writes_before) {
+        expect(d->cache.pages == 0 && p2m->given_pages <= model.pinned_count,
+               "only what is pinned keeps it from going on");
+    }
+    return 0;
+}
+
+static int reserve(void)
+{
+    struct domain *d = &model.fake.domain;
+    const uint64_t *calls = model.fake.host.calls;
+    uint32_t steps = 0, most = 3 * d->p2m.count + 8;
+    bool more = true;
+    int err = 0;
+    model.reserving = true;
+    for (; more && err == 0 && steps < most; steps++) {
+        uint64_t glances = calls[FAKE_GLANCE], takes = calls[FAKE_TAKE];
+        more = false;
+        err = domain_reserve_step(d, &more);
+        expect(calls[FAKE_GLANCE] - glances <= 4 && calls[FAKE_TAKE] - takes <= 4,
+               "a step looks at a few superpages");
+    }
+    model.reserving = false;
+    expect(!more || err != 0 || model.writes != model.writes_before, "the reserve comes to rest");
+    expect(err == 0 || host_failed(), "the reserve fails only if the host does");
+    expect(err == 0 || err == -EAGAIN || model.lossy, "the reserve fails in some ways");
+    return err;
 }
 
 static void pin(gfn_t at)
@@ -454,7 +682,7 @@ static void unpin(void)
 
 static void intrude(gfn_t at)
 {
-    if (p2m_get(&model.fake.domain.p2m, at) == P2M_POD && !fake_guest_has(&model.fake.host, at)) {
+    if (!fake_guest_has(&model.fake.host, at)) {
         uint32_t token = some_token();
         fake_intrude(&model.fake.host, at, token);
         model.pages[at.n].token = token;
@@ -471,6 +699,15 @@ static int out_of_range(void)
     expect(domain_discard(d, gfn(inside), model.max - inside + pages) == -EINVAL ||
                pages > UINT64_MAX - (model.max - inside),
            "a range that ends beyond max is refused");
+    expect(domain_decrease_reservation(d, gfn(beyond), pages) == -EINVAL &&
+               domain_increase_reservation(d, gfn(beyond), pages) == -EINVAL &&
+               domain_decrease_reservation(d, gfn(inside), model.max - inside + 1) == -EINVAL &&
+               domain_increase_reservation(d, gfn(inside), model.max - inside + 1) == -EINVAL,
+           "no balloon is larger than max");
+    expect(domain_set_target(d, draw(SP)) == -EINVAL &&
+               domain_set_target(d, model.max + pages - (pages > UINT64_MAX - model.max)) ==
+                   -EINVAL,
+           "a target out of range is refused");
     return -EINVAL;
 }
 
@@ -497,6 +734,7 @@ static void begin_operation(enum action action, gfn_t at, pages_t pages)
     model.now = &model.records[model.operation % RECORDS];
     *model.now = (struct record){action, at.n, pages, 0};
     model.failures = model.fake.host.random_failures;
+    model.writes_before = model.writes;
 }
 
 static void end_operation(int result)
@@ -513,7 +751,8 @@ static void live(void)
     p2m_index_t index = p2m_index(at);
     gfn_t first = p2m_first_gfn(index);
     pages_t size = p2m_superpage_pages(&model.fake.domain.p2m, index);
-    pages_t run = some_run(at);
+    pages_t run = some_run(at), total = model.fake.domain.total_pages;
+    bool was_shrinking = model.fake.domain.shrinking;
     int result = 0;
     begin_operation(action, at, run);
     switch (action) {
@@ -544,11 +783,29 @@ static void live(void)
     case ACT_DISCARD_SUPERPAGE:
         result = discard(first, size);
         break;
-    case ACT_OUT:
-        change_out(at, run, true);
+    case ACT_GIVE_UP:
+        result = give_up(at, run);
         break;
-    case ACT_IN:
-        change_out(at, run, false);
+    case ACT_GIVE_UP_SUPERPAGE:
+        result = give_up(first, size);
+        break;
+    case ACT_TAKE_BACK:
+        result = take_back(at, run);
+        break;
+    case ACT_TAKE_ALL_BACK:
+        result = take_back(gfn(0), model.max);
+        break;
+    case ACT_USE_GIVEN:
+        use_given(at);
+        break;
+    case ACT_SET_TARGET:
+        result = set_target();
+        break;
+    case ACT_SETTLE:
+        result = settle();
+        break;
+    case ACT_RESERVE:
+        result = reserve();
         break;
     case ACT_PIN:
         pin(at);
@@ -571,6 +828,10 @@ static void live(void)
     case ACTIONS:
         abort();
     }
+    if (action != ACT_SET_TARGET) {
+        pages_t now = model.fake.domain.total_pages;
+        expect(now == total || (was_shrinking && now < total), "total falls, while shrinking");
+    }
     if (is_alive() && result != -ESRCH) {
         check(one_in(256));
     } else {
@@ -590,14 +851,24 @@ static bool build(void)
         pages_t step = SP + draw(4 * SP);
         begin_operation(ACT_BUILD, gfn(d->total_pages), step);
         pages_t total = d->total_pages;
+        uint64_t releases_failed = model.fake.host.failed[FAKE_RELEASE];
         int err = domain_build_step(d, step, &missing);
         if (err == 0) {
             expect(d->total_pages + missing == d->target_pages, "what is missing is not there");
         } else {
-            expect(host_failed() && d->total_pages == total, "a failed step changes nothing");
+            expect(host_failed(), "a build fails only if the host does");
+            expect(d->total_pages >= total && d->total_pages < d->target_pages,
+                   "a failed step takes nothing back");
+            expect(d->total_pages == total ||
+                       model.fake.host.failed[FAKE_RELEASE] != releases_failed,
+                   "a failed step leaves what the host does not take back");
         }
         check(true);
         end_operation(err);
+        if (d->state == DOMAIN_BROKEN || err == -ESRCH) {
+            expect(model.lossy, "only a host that fails for good breaks a build");
+            return false;
+        }
         if (err != 0 && (one_in(3) || tries > 50)) {
             return false;
         }
@@ -613,6 +884,14 @@ static void die(bool doubtful)
     domain_begin_dying(d);
     expect(domain_populate(d, some_gfn()) == -ESHUTDOWN, "the dying populate nothing");
     expect(domain_discard(d, gfn(0), 1) == -ESHUTDOWN, "the dying discard nothing");
+    bool more = false;
+    expect(domain_decrease_reservation(d, gfn(0), 1) == -ESHUTDOWN &&
+               domain_increase_reservation(d, gfn(0), 1) == -ESHUTDOWN,
+           "the dying have no balloon");
+    expect(domain_set_target(d, SP) == -ESHUTDOWN &&
+               domain_settle_step(d, 1, &more) == -ESHUTDOWN &&
+               domain_reserve_step(d, &more) == -ESHUTDOWN,
+           "the dying have no plans");
     end_operation(-ESHUTDOWN);
     pages_t left = d->cache.pages;
     while (left != 0) {
@@ -630,7 +909,8 @@ static void die(bool doubtful)
         }
         end_operation(err);
     }
-    expect(d->total_pages == d->p2m.ram_pages, "after the drain the guest's pages are left");
+    expect(d->total_pages == d->p2m.ram_pages + d->p2m.given_pages,
+           "after the drain the guest's pages are left");
     expect(doubtful || model.fake.host.cache.present_pages == 0, "the cache is drained");
 }
 
@@ -646,6 +926,10 @@ static void draw_mix(void)
             model.chances[a] = 0;
         }
         model.chance_sum += model.chances[a];
+    }
+    if (one_in(8)) {
+        model.chances[ACT_TAKE_ALL_BACK] = 1;
+        model.chance_sum++;
     }
     if (model.chance_sum == 0 || one_in(16)) {
         model.chances[ACT_SPLIT] = 5;
@@ -668,7 +952,7 @@ static void run_episode(void)
         fail("domain_init refuses max %" PRIu64 ", target %" PRIu64, model.max, target);
     }
     struct fake_host *host = &model.fake.host;
-    host->before = race;
+    host->before = before_operation;
     host->after = after_operation;
     host->random = 1 + draw(UINT32_MAX);
     host->no_huge = one_in(8);
@@ -748,6 +1032,8 @@ int main(int argc, char **argv)
             printf(" %s %" PRIu64, i == 0 ? "ok" : strerrorname_np((int)i), model.results[i]);
         }
     }
-    printf("; %" PRIu64 " writes while the engine was at work\n", model.raced);
+    printf("; %" PRIu64 " writes while the engine was at work; %" PRIu64
+           " pages given up found in use\n",
+           model.raced, model.noticed);
     return 0;
 }

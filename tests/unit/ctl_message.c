@@ -381,6 +381,47 @@ static void greetings(void **state)
     json_decref(message);
 }
 
+static void events(void **state)
+{
+    static const char *const bad[] = {
+        "{}",
+        "{\"event\":\"X\",\"data\":{}}",
+        "{\"event\":5,\"data\":{},\"timestamp\":{\"seconds\":1,\"microseconds\":0}}",
+        "{\"event\":\"X\",\"data\":[],\"timestamp\":{\"seconds\":1,\"microseconds\":0}}",
+        "{\"event\":\"X\",\"data\":{},\"timestamp\":{\"seconds\":-1,\"microseconds\":0}}",
+        "{\"event\":\"X\",\"data\":{},\"timestamp\":{\"seconds\":1,\"microseconds\":1000000}}",
+        ("{\"event\":\"X\",\"data\":{},\"timestamp\":{\"seconds\":9223372036854775807,"
+         "\"microseconds\":0}}"),
+        "{\"return\":{}}",
+    };
+    json_t *message = ctl_event_build("BUILT", json_pack("{s:i}", "n", 7), 1700000000123456789u);
+    json_t *expected = json_loads("{\"event\":\"BUILT\",\"data\":{\"n\":7},\"timestamp\":{"
+                                  "\"seconds\":1700000000,\"microseconds\":123456}}",
+                                  0, NULL);
+    struct ctl_event event = {.name = "untouched"};
+
+    (void)state;
+    assert_true(json_equal(message, expected));
+    json_decref(expected);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        json_t *other = json_loads(bad[i], 0, NULL);
+
+        assert_non_null(other);
+        assert_int_equal(ctl_event_read(other, &event), -EPROTO);
+        assert_string_equal(event.name, "untouched");
+        json_decref(other);
+    }
+    assert_int_equal(ctl_event_read(message, &event), 0);
+    assert_string_equal(event.name, "BUILT");
+    assert_int_equal(json_integer_value(json_object_get(event.data, "n")), 7);
+    assert_true(event.realtime_ns == 1700000000123456000u);
+    json_decref(message);
+    message = ctl_event_build("X", NULL, 0);
+    assert_int_equal(ctl_event_read(message, &event), 0);
+    assert_int_equal(json_object_size(event.data), 0);
+    json_decref(message);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -395,6 +436,7 @@ int main(void)
         cmocka_unit_test(errors_with_bad_bytes),
         cmocka_unit_test(too_long_to_be_sent),
         cmocka_unit_test(greetings),
+        cmocka_unit_test(events),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -34,7 +35,54 @@ struct fixture {
     struct ctl_server *server;
     atomic_int pings;
     atomic_int afters;
+    atomic_llong made;   /* ticks that are to be told */
+    atomic_llong told;   /* ticks that on_kick has told; it alone writes this */
+    atomic_int overlaps; /* on_kick or a handler was called while another ran */
+    atomic_bool busy;
+    long long told_at_after; /* `told` when count_after() ran */
 };
+
+/* What runs on the server's thread is in a pair of these. */
+static void enter(struct fixture *fixture)
+{
+    if (atomic_exchange(&fixture->busy, true)) {
+        atomic_fetch_add(&fixture->overlaps, 1);
+    }
+}
+
+static void leave(struct fixture *fixture)
+{
+    atomic_store(&fixture->busy, false);
+}
+
+static void tell(struct fixture *fixture, const char *name, long long number)
+{
+    json_t *event = ctl_event_build(name, json_pack("{s:I}", "n", (json_int_t)number), 1500000000);
+
+    assert_non_null(event);
+    ctl_server_broadcast(fixture->server, event);
+    json_decref(event);
+}
+
+/* Tells all ticks that were made and not told. */
+static void on_kick(void *owner)
+{
+    struct fixture *fixture = owner;
+    long long made = atomic_load(&fixture->made);
+
+    enter(fixture);
+    while (fixture->told < made) {
+        tell(fixture, "TICK", atomic_fetch_add(&fixture->told, 1));
+    }
+    leave(fixture);
+}
+
+/* As an agent does that notes events and kicks. */
+static void make_ticks(struct fixture *fixture, long long count)
+{
+    atomic_fetch_add(&fixture->made, count);
+    ctl_server_kick(fixture->server);
+}
 
 static int ping(void *owner, const json_t *arguments, json_t **result, struct ctl_error *error)
 {
@@ -46,10 +94,12 @@ static int ping(void *owner, const json_t *arguments, json_t **result, struct ct
     if (ret < 0) {
         return ret;
     }
+    enter(fixture);
     atomic_fetch_add(&fixture->pings, 1);
     if (text != NULL) {
         *result = json_pack("{s:O}", "text", text);
     }
+    leave(fixture);
     return 0;
 }
 
@@ -84,14 +134,33 @@ static void count_after(void *owner)
 {
     struct fixture *fixture = owner;
 
+    fixture->told_at_after = fixture->told;
     atomic_fetch_add(&fixture->afters, 1);
 }
 
+/* Tells an event before its reply. */
+static int tell_now(void *owner, const json_t *arguments, json_t **result, struct ctl_error *error)
+{
+    (void)arguments;
+    (void)result;
+    (void)error;
+    tell(owner, "NOW", 0);
+    return 0;
+}
+
+/* Makes a tick, as a command does that ends the domain. */
+static int tick(void *owner, const json_t *arguments, json_t **result, struct ctl_error *error)
+{
+    (void)arguments;
+    (void)result;
+    (void)error;
+    make_ticks(owner, 1);
+    return 0;
+}
+
 static const struct ctl_command commands[] = {
-    {"ping", ping, NULL},
-    {"flood", flood, NULL},
-    {"refuse", refuse, count_after},
-    {"last", ping, count_after},
+    {"now", tell_now, NULL}, {"tick", tick, count_after},     {"ping", ping, NULL},
+    {"flood", flood, NULL},  {"refuse", refuse, count_after}, {"last", ping, count_after},
 };
 
 static int start(struct fixture *fixture)
@@ -102,6 +171,7 @@ static int start(struct fixture *fixture)
         .commands = commands,
         .command_count = sizeof(commands) / sizeof(commands[0]),
         .owner = fixture,
+        .on_kick = on_kick,
     };
 
     return ctl_server_start(&config, &fixture->server);
@@ -238,7 +308,7 @@ static void calls(void **state)
         -EREMOTEIO);
     json_decref(arguments);
     assert_int_equal(ctl_client_call(client, "query-commands", NULL, LIMIT_MS, &result, &error), 0);
-    assert_int_equal(json_array_size(json_object_get(result, "commands")), 5);
+    assert_int_equal(json_array_size(json_object_get(result, "commands")), 9);
     json_decref(result);
     /* Nothing of this hurt the connection, and a refused command has no after. */
     assert_int_equal(call(client, "ping", &error), 0);
@@ -599,6 +669,320 @@ static void stopping(void **state)
     assert_int_equal(start(fixture), 0);
 }
 
+static struct ctl_client *open_subscriber(const struct fixture *fixture)
+{
+    struct ctl_client *client = open_client(fixture);
+    struct ctl_error error;
+
+    assert_int_equal(call(client, "subscribe", &error), 0);
+    return client;
+}
+
+/* Takes the next event and returns its number: "n", or "events" of a LOST. */
+static long long next_event(struct ctl_client *client, const char *name)
+{
+    struct ctl_event event;
+    json_t *message = NULL;
+    long long number;
+
+    assert_int_equal(ctl_client_next_event(client, LIMIT_MS, &message), 0);
+    assert_int_equal(ctl_event_read(message, &event), 0);
+    if (strcmp(event.name, name) != 0) {
+        fail_msg("%s instead of %s", event.name, name);
+    }
+    number =
+        json_integer_value(json_object_get(event.data, strcmp(name, "LOST") == 0 ? "events" : "n"));
+    json_decref(message);
+    return number;
+}
+
+static void no_event(struct ctl_client *client)
+{
+    json_t *message = (json_t *)client;
+
+    assert_int_equal(ctl_client_next_event(client, 0, &message), -ETIMEDOUT);
+    assert_ptr_equal(message, client);
+}
+
+static void subscribing(void **state)
+{
+    struct fixture *fixture = *state;
+    struct ctl_client *deaf = open_client(fixture);
+    struct ctl_client *client = open_client(fixture);
+    json_t *arguments = json_pack("{s:i}", "unknown", 1);
+    json_t *result = NULL;
+    struct ctl_error error;
+
+    /* Nothing from before. */
+    make_ticks(fixture, 1);
+    while (fixture->told < 1) {
+        poll(NULL, 0, 1);
+    }
+    assert_int_equal(ctl_client_call(client, "subscribe", arguments, LIMIT_MS, &result, &error),
+                     -EREMOTEIO);
+    assert_string_equal(error.class_name, "InvalidArgument");
+    json_decref(arguments);
+    assert_int_equal(call(client, "subscribe", &error), 0);
+    /* Twice is as once. */
+    assert_int_equal(call(client, "subscribe", &error), 0);
+    make_ticks(fixture, 3);
+    for (int i = 1; i <= 3; i++) {
+        assert_int_equal(next_event(client, "TICK"), i);
+    }
+    no_event(client);
+    no_event(deaf);
+    /* Other commands work; a call skips what comes before its reply. */
+    assert_int_equal(call(client, "now", &error), 0);
+    no_event(client);
+    assert_int_equal(call(deaf, "now", &error), 0);
+    assert_int_equal(next_event(client, "NOW"), 0);
+    assert_int_equal(call(client, "unsubscribe", &error), 0);
+    assert_int_equal(call(deaf, "now", &error), 0);
+    assert_int_equal(call(client, "ping", &error), 0);
+    no_event(client);
+    assert_int_equal(call(client, "unsubscribe", &error), 0);
+    assert_int_equal(call(client, "subscribe", &error), 0);
+    assert_int_equal(call(deaf, "now", &error), 0);
+    assert_int_equal(next_event(client, "NOW"), 0);
+    ctl_server_stop(fixture->server);
+    fixture->server = NULL;
+    assert_int_equal(ctl_client_next_event(client, LIMIT_MS, &result), -ECONNRESET);
+    ctl_client_close(client);
+    ctl_client_close(deaf);
+    assert_int_equal(start(fixture), 0);
+}
+
+/* Events stand whole between replies, before the reply of the command that
+ * made them. */
+static void events_between_replies(void **state)
+{
+    struct fixture *fixture = *state;
+    int fd = open_socket(fixture);
+    char *text;
+
+    send_text(fd, "{\"execute\":\"now\"}\n{\"execute\":\"subscribe\",\"id\":1}\n"
+                  "{\"execute\":\"now\",\"id\":2}\n{\"execute\":\"ping\",\"id\":3}\n"
+                  "{\"execute\":\"now\",\"id\":4}\n{\"execute\":\"unsubscribe\",\"id\":5}\n"
+                  "{\"execute\":\"now\",\"id\":6}\n");
+    assert_int_equal(shutdown(fd, SHUT_WR), 0);
+    text = read_to_end(fd);
+    assert_string_equal(
+        strchr(text, '\n') + 1,
+        "{\"return\": {}}\n{\"return\": {}, \"id\": 1}\n"
+        "{\"event\": \"NOW\", \"data\": {\"n\": 0}, \"timestamp\": {\"seconds\": 1, "
+        "\"microseconds\": 500000}}\n"
+        "{\"return\": {}, \"id\": 2}\n{\"return\": {}, \"id\": 3}\n"
+        "{\"event\": \"NOW\", \"data\": {\"n\": 0}, \"timestamp\": {\"seconds\": 1, "
+        "\"microseconds\": 500000}}\n"
+        "{\"return\": {}, \"id\": 4}\n{\"return\": {}, \"id\": 5}\n"
+        "{\"return\": {}, \"id\": 6}\n");
+    free(text);
+    close(fd);
+}
+
+enum { KICKERS = 8, KICKS = 400 };
+
+static void *kicker(void *argument)
+{
+    for (int i = 0; i < KICKS; i++) {
+        errno = EDOM;
+        make_ticks(argument, 1);
+        if (errno != EDOM) {
+            return NULL;
+        }
+    }
+    return argument;
+}
+
+/* No kick is lost, on_kick and the handlers never run at once, and every
+ * subscriber that reads gets all events in their order. */
+static void kicks_from_many_threads(void **state)
+{
+    struct fixture *fixture = *state;
+    struct ctl_client *subscribers[] = {open_subscriber(fixture), open_subscriber(fixture)};
+    struct ctl_client *client = open_client(fixture);
+    pthread_t threads[KICKERS];
+    struct ctl_error error;
+
+    for (int i = 0; i < KICKERS; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, kicker, fixture), 0);
+    }
+    for (int i = 0; i < KICKERS * KICKS; i++) {
+        assert_int_equal(next_event(subscribers[0], "TICK"), i);
+        assert_int_equal(next_event(subscribers[1], "TICK"), i);
+        if (i % 16 == 0) {
+            assert_int_equal(call(client, "ping", &error), 0);
+        }
+    }
+    for (int i = 0; i < KICKERS; i++) {
+        void *kept_errno;
+
+        assert_int_equal(pthread_join(threads[i], &kept_errno), 0);
+        assert_non_null(kept_errno);
+    }
+    no_event(subscribers[0]);
+    assert_int_equal(fixture->told, KICKERS * KICKS);
+    assert_int_equal(fixture->overlaps, 0);
+    ctl_client_close(client);
+    ctl_client_close(subscribers[0]);
+    ctl_client_close(subscribers[1]);
+}
+
+/* Reads an event, tick number `from` or a LOST in its place; returns the number
+ * that should come next. */
+static long long read_on(struct ctl_client *client, long long from, bool *is_lost)
+{
+    struct ctl_event event;
+    json_t *message = NULL;
+
+    assert_int_equal(ctl_client_next_event(client, LIMIT_MS, &message), 0);
+    assert_int_equal(ctl_event_read(message, &event), 0);
+    *is_lost = strcmp(event.name, "LOST") == 0;
+    if (*is_lost) {
+        assert_true(event.realtime_ns > 1500000000);
+        from += json_integer_value(json_object_get(event.data, "events"));
+    } else {
+        assert_int_equal(json_integer_value(json_object_get(event.data, "n")), from);
+        from++;
+    }
+    json_decref(message);
+    return from;
+}
+
+static long long read_up_to_lost(struct ctl_client *client, long long from)
+{
+    bool is_lost = false;
+
+    while (!is_lost) {
+        from = read_on(client, from, &is_lost);
+    }
+    return from;
+}
+
+/* It reads less than there is, all the time. */
+static void a_slow_subscriber(void **state)
+{
+    enum { ROUNDS = 100, TICKS = 300, READS = 150 };
+    struct fixture *fixture = *state;
+    struct ctl_client *slow = open_subscriber(fixture);
+    long long next = 0;
+    int losses = 0;
+    bool is_lost;
+
+    for (int round = 1; round <= ROUNDS; round++) {
+        make_ticks(fixture, TICKS);
+        while (fixture->told < (long long)round * TICKS) {
+            poll(NULL, 0, 1);
+        }
+        for (int i = 0; i < READS && next < fixture->told; i++) {
+            next = read_on(slow, next, &is_lost);
+            losses += is_lost;
+        }
+    }
+    while (next < ROUNDS * TICKS) {
+        next = read_on(slow, next, &is_lost);
+        losses += is_lost;
+    }
+    assert_int_equal(next, ROUNDS * TICKS);
+    assert_true(losses > 1);
+    no_event(slow);
+    ctl_client_close(slow);
+}
+
+static void a_subscriber_that_does_not_read(void **state)
+{
+    enum { TICKS = 10000 };
+    struct fixture *fixture = *state;
+    struct ctl_client *sleeper = open_subscriber(fixture);
+    struct ctl_client *reader = open_subscriber(fixture);
+    struct ctl_client *client = open_client(fixture);
+    struct ctl_error error;
+    long long next;
+
+    /* Much more than all buffers hold, in pieces that a reader can follow. */
+    for (int i = 0; i < TICKS; i += 100) {
+        make_ticks(fixture, 100);
+        for (int j = i; j < i + 100; j++) {
+            assert_int_equal(next_event(reader, "TICK"), j);
+        }
+    }
+    assert_int_equal(call(client, "ping", &error), 0);
+    /* Where it has missed some it hears how many; those that fit came, and no
+     * number is missing or comes twice. */
+    next = read_up_to_lost(sleeper, 0);
+    assert_true(next <= TICKS);
+    make_ticks(fixture, 1);
+    assert_int_equal(next_event(reader, "TICK"), TICKS);
+    while (next < TICKS) {
+        assert_int_equal(next_event(sleeper, "TICK"), next);
+        next++;
+    }
+    assert_int_equal(next_event(sleeper, "TICK"), TICKS);
+    /* And again. */
+    for (int i = TICKS + 1; i <= 2 * TICKS; i += 100) {
+        make_ticks(fixture, 100);
+        for (int j = i; j < i + 100; j++) {
+            assert_int_equal(next_event(reader, "TICK"), j);
+        }
+    }
+    next = read_up_to_lost(sleeper, TICKS + 1);
+    assert_true(next > TICKS + 1 && next <= 2 * TICKS + 1);
+    /* Its requests were never held up: it only has to read past the events. */
+    assert_int_equal(call(sleeper, "ping", &error), 0);
+    ctl_client_close(client);
+    ctl_client_close(reader);
+    ctl_client_close(sleeper);
+}
+
+/* Full of events that it has not read, and asks all the same: the request is
+ * executed. (Of several, as many as there is room for the replies.) */
+static void a_request_of_a_full_subscriber(void **state)
+{
+    struct fixture *fixture = *state;
+    int fd = open_socket(fixture);
+    int before;
+
+    send_text(fd, "{\"execute\":\"subscribe\"}\n{\"execute\":\"ping\"}\n");
+    while (fixture->pings < 1) {
+        poll(NULL, 0, 1);
+    }
+    make_ticks(fixture, 20000);
+    while (fixture->told < 20000) {
+        poll(NULL, 0, 1);
+    }
+    before = fixture->pings;
+    send_text(fd, "{\"execute\":\"ping\"}\n");
+    for (int ms = 0; fixture->pings == before && ms < LIMIT_MS; ms++) {
+        poll(NULL, 0, 1);
+    }
+    assert_int_equal(fixture->pings, before + 1);
+    close(fd);
+}
+
+/* Before an after_reply, which may end the process, what was noted is told. */
+static void events_before_the_end(void **state)
+{
+    struct fixture *fixture = *state;
+    struct ctl_client *early = open_subscriber(fixture);
+    struct ctl_client *client = open_client(fixture);
+    struct ctl_client *late = open_subscriber(fixture);
+    struct ctl_error error;
+
+    for (int i = 1; i <= 20; i++) {
+        assert_int_equal(call(client, "tick", &error), 0);
+        for (int ms = 0; fixture->afters < i && ms < LIMIT_MS; ms++) {
+            poll(NULL, 0, 1);
+        }
+        assert_int_equal(fixture->afters, i);
+        assert_int_equal(fixture->told_at_after, i);
+        assert_int_equal(next_event(early, "TICK"), i - 1);
+        assert_int_equal(next_event(late, "TICK"), i - 1);
+    }
+    ctl_client_close(early);
+    ctl_client_close(client);
+    ctl_client_close(late);
+}
+
 /* The client's own limits, against sockets that do not answer as they should. */
 static void a_bad_server(void **state)
 {
@@ -657,6 +1041,13 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_client_that_does_not_read, set_up, tear_down),
         cmocka_unit_test_setup_teardown(after_the_reply, set_up, tear_down),
         cmocka_unit_test_setup_teardown(after_a_reply_that_is_not_read, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(subscribing, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(events_between_replies, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(kicks_from_many_threads, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_slow_subscriber, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_subscriber_that_does_not_read, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_request_of_a_full_subscriber, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(events_before_the_end, set_up, tear_down),
         cmocka_unit_test_setup_teardown(stopping, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_bad_server, set_up, tear_down),
     };

@@ -635,16 +635,38 @@ static void check_finds_what_is_wrong(void **unused)
     fake_domain_start(&f, 4 * SP, 2 * SP);
     fill(0, 1, 7);
     f.domain.total_pages++;
-    assert_finds(domain_check(&f.domain), "domain: P + C = total");
+    assert_finds(domain_check(&f.domain), "domain: P + G + C = total");
     f.domain.total_pages--;
     f.domain.target_pages++;
-    assert_finds(domain_check(&f.domain), "domain: total = target, once built, until dying");
+    assert_finds(domain_check(&f.domain),
+                 "domain: total = target, once built, until dying, unless shrinking");
     f.domain.state = DOMAIN_EXHAUSTED;
-    assert_finds(domain_check(&f.domain), "domain: total = target, once built, until dying");
+    assert_finds(domain_check(&f.domain),
+                 "domain: total = target, once built, until dying, unless shrinking");
     f.domain.state = DOMAIN_BROKEN;
     assert_holds(domain_check(&f.domain));
     f.domain.state = DOMAIN_RUNNING;
+    f.domain.shrinking = true;
+    assert_finds(domain_check(&f.domain), "domain: total > target while shrinking");
     f.domain.target_pages--;
+    assert_finds(domain_check(&f.domain), "domain: total > target while shrinking");
+    f.domain.target_pages--;
+    assert_holds(domain_check(&f.domain));
+    f.domain.shrinking = false;
+    assert_finds(domain_check(&f.domain),
+                 "domain: total = target, once built, until dying, unless shrinking");
+    f.domain.state = DOMAIN_DYING;
+    assert_holds(domain_check(&f.domain));
+    f.domain.state = DOMAIN_BUILDING;
+    assert_holds(domain_check(&f.domain));
+    f.domain.state = DOMAIN_RUNNING;
+    f.domain.target_pages++;
+    f.domain.p2m.given_pages++;
+    assert_finds(domain_check(&f.domain), "p2m: given_pages = sum of given");
+    f.domain.p2m.given_pages--;
+    f.domain.p2m.out_pages++;
+    assert_finds(domain_check(&f.domain), "p2m: out_pages = sum of out");
+    f.domain.p2m.out_pages--;
     f.domain.p2m.ram_pages++;
     assert_finds(domain_check(&f.domain), "p2m: ram_pages = sum of ram");
     f.domain.p2m.ram_pages--;
@@ -655,7 +677,7 @@ static void check_finds_what_is_wrong(void **unused)
     /* And the fake host's. */
     fake_guest_lose(&f.host, gfn(3));
     assert_finds(fake_host_compare(&f.host, &f.domain, true),
-                 "a page is not in place that the p2m calls RAM");
+                 "a page is not in place that the p2m calls RAM or GIVEN");
     stop();
     fake_domain_start(&f, 4 * SP, 2 * SP);
     fake_cache_lose(&f.host, cfn(5));
@@ -699,6 +721,19 @@ static void metadata_of_64_gib_by_superpages(void **unused)
         assert_int_equal(domain_populate(&f.domain, p2m_first_gfn(i)), 0);
     }
     assert_in_range(fake_domain_metadata_used(&f), used, used + 1000 * 128 + (64u << 10));
+    holds();
+    stop();
+    /* All of it given up, taken back and touched again, by superpages. */
+    fake_domain_start(&f, 64 * GIB, 64 * GIB);
+    assert_int_equal(domain_populate(&f.domain, gfn(0)), 0);
+    assert_int_equal(domain_decrease_reservation(&f.domain, gfn(0), 64 * GIB), 0);
+    assert_int_equal(domain_increase_reservation(&f.domain, gfn(0), 64 * GIB), 0);
+    for (p2m_index_t i = 0; i < 64 * GIB / SP; i++) {
+        assert_int_equal(domain_populate(&f.domain, p2m_first_gfn(i)), 0);
+    }
+    assert_int_equal(domain_decrease_reservation(&f.domain, gfn(0), 64 * GIB), 0);
+    assert_int_equal(f.domain.cache.lengths[CACHE_FULL_HUGE], 64 * GIB / SP);
+    assert_in_range(fake_domain_metadata_used(&f), 1, 1u << 20);
     holds();
     stop();
 }

@@ -43,10 +43,10 @@ static void starts_all_pod(void **unused)
 static void each_state_to_each_state(void **unused)
 {
     (void)unused;
-    static const enum p2m_state states[] = {P2M_POD, P2M_RAM, P2M_OUT};
+    static const enum p2m_state states[] = {P2M_POD, P2M_RAM, P2M_OUT, P2M_GIVEN};
     static const pages_t ranges[][2] = {{0, 512}, {0, 1}, {511, 1}, {63, 2}, {64, 64}, {100, 300}};
-    for (int from = 0; from < 3; from++) {
-        for (int to = 0; to < 3; to++) {
+    for (int from = 0; from < 4; from++) {
+        for (int to = 0; to < 4; to++) {
             for (size_t r = 0; r < sizeof(ranges) / sizeof(ranges[0]); r++) {
                 struct fixture f;
                 start(&f, 2 * SUPERPAGE_PAGES);
@@ -59,6 +59,7 @@ static void each_state_to_each_state(void **unused)
                     assert_int_equal(p2m_get(&f.p2m, gfn(512 + i)), states[inside ? to : from]);
                 }
                 assert_true(p2m_whole(&f.p2m, 0, P2M_POD));
+                assert_int_equal(p2m_whole(&f.p2m, 1, states[to]), pages == 512 || from == to);
                 /* And all the way back, piece by piece. */
                 p2m_set(&f.p2m, gfn(512 + first), pages, states[from]);
                 assert_true(p2m_whole(&f.p2m, 1, states[from]));
@@ -76,12 +77,19 @@ static void runs_end_where_the_state_does(void **unused)
     start(&f, 2 * SUPERPAGE_PAGES);
     p2m_set(&f.p2m, gfn(10), 20, P2M_RAM);
     p2m_set(&f.p2m, gfn(30), 5, P2M_OUT);
+    p2m_set(&f.p2m, gfn(100), 10, P2M_RAM);
+    p2m_set(&f.p2m, gfn(110), 10, P2M_GIVEN); /* differs from either side in one bit */
+    p2m_set(&f.p2m, gfn(120), 10, P2M_OUT);
     assert_int_equal(p2m_run(&f.p2m, gfn(0), 512), 10);
     assert_int_equal(p2m_run(&f.p2m, gfn(3), 4), 4);
     assert_int_equal(p2m_run(&f.p2m, gfn(10), 512), 20);
     assert_int_equal(p2m_run(&f.p2m, gfn(29), 512), 1);
     assert_int_equal(p2m_run(&f.p2m, gfn(30), 512), 5);
-    assert_int_equal(p2m_run(&f.p2m, gfn(35), 1000), 512 - 35); /* not past its superpage */
+    assert_int_equal(p2m_run(&f.p2m, gfn(35), 1000), 65);
+    assert_int_equal(p2m_run(&f.p2m, gfn(105), 1000), 5);
+    assert_int_equal(p2m_run(&f.p2m, gfn(110), 1000), 10);
+    assert_int_equal(p2m_run(&f.p2m, gfn(120), 1000), 10);
+    assert_int_equal(p2m_run(&f.p2m, gfn(130), 1000), 512 - 130); /* not past its superpage */
     assert_int_equal(p2m_run(&f.p2m, gfn(1000), 1000), 24);
     stop(&f);
 }
@@ -119,8 +127,15 @@ static void huge_ends_with_the_first_page_that_leaves(void **unused)
     f.p2m.entries[0].flags = P2M_HUGE | P2M_TABLE;
     p2m_set(&f.p2m, gfn(5), 3, P2M_RAM); /* no change */
     assert_int_equal(f.p2m.entries[0].flags, P2M_HUGE | P2M_TABLE);
-    p2m_set(&f.p2m, gfn(5), 1, P2M_POD);
+    p2m_set(&f.p2m, gfn(7), 300, P2M_GIVEN); /* in place still */
+    assert_int_equal(f.p2m.entries[0].flags, P2M_HUGE | P2M_TABLE);
+    p2m_set(&f.p2m, gfn(0), 512, P2M_GIVEN);
+    assert_int_equal(f.p2m.entries[0].flags, P2M_HUGE | P2M_TABLE);
+    assert_holds(p2m_check(&f.p2m));
+    p2m_set(&f.p2m, gfn(0), 100, P2M_RAM);
+    p2m_set(&f.p2m, gfn(5), 1, P2M_OUT);
     assert_int_equal(f.p2m.entries[0].flags, P2M_TABLE);
+    assert_holds(p2m_check(&f.p2m));
     stop(&f);
 }
 
@@ -150,6 +165,15 @@ static void the_list_is_in_order_of_birth(void **unused)
     assert_int_equal(f.p2m.oldest, P2M_NONE);
     assert_int_equal(f.p2m.newest, P2M_NONE);
     assert_int_equal(f.p2m.populated, 0);
+    assert_holds(p2m_check(&f.p2m));
+    /* GIVEN is in place as well: no birth, no death. */
+    p2m_set(&f.p2m, gfn(0), 9, P2M_RAM);
+    p2m_set(&f.p2m, gfn(512), 9, P2M_GIVEN);
+    p2m_set(&f.p2m, gfn(0), 9, P2M_GIVEN);
+    assert_int_equal(f.p2m.oldest, 0);
+    assert_int_equal(f.p2m.populated, 2);
+    p2m_set(&f.p2m, gfn(0), 9, P2M_OUT);
+    assert_int_equal(f.p2m.oldest, 1);
     assert_holds(p2m_check(&f.p2m));
     stop(&f);
 }
@@ -206,7 +230,7 @@ static void births_outlast_32_bits(void **unused)
 static void check_finds_what_is_wrong(void **unused)
 {
     (void)unused;
-    static const char list[] = "p2m: an entry is on the populated list <=> ram > 0";
+    static const char list[] = "p2m: an entry is on the populated list <=> ram + given > 0";
     struct fixture f;
     start(&f, 3 * SUPERPAGE_PAGES);
     p2m_set(&f.p2m, gfn(0), 512, P2M_RAM);
@@ -230,12 +254,13 @@ static void check_finds_what_is_wrong(void **unused)
         p2m->splits[1] = saved_split;                                                              \
         assert_holds(p2m_check(p2m));                                                              \
     } while (0)
-    broken(one->out = 503, "p2m: ram + out <= pages of the superpage");
-    broken(one->ram = 11, "p2m: bitmaps hold ram and out set bits");
-    broken(one->out = 11, "p2m: bitmaps hold ram and out set bits");
-    broken((bitmap_assign(&p2m->splits[1].out, 0, 512, false),
-            bitmap_assign(&p2m->splits[1].out, 5, 10, true)),
-           "p2m: no page is both RAM and OUT");
+    broken(one->out = 503, "p2m: ram + out + given <= pages of the superpage");
+    broken(one->ram = 11, "p2m: split <=> bitmaps say the same as the counts");
+    broken(one->out = 11, "p2m: split <=> bitmaps say the same as the counts");
+    broken(one->given = 11, "p2m: split <=> bitmaps say the same as the counts");
+    broken(bitmap_assign(&p2m->splits[1].up, 0, 512, false),
+           "p2m: split <=> bitmaps say the same as the counts");
+    broken(p2m->given_pages++, "p2m: given_pages = sum of given");
     broken(one->flags |= P2M_HUGE, "p2m: only a whole superpage is huge");
     broken(p2m->ram_pages++, "p2m: ram_pages = sum of ram");
     broken(p2m->out_pages++, "p2m: out_pages = sum of out");
@@ -276,13 +301,13 @@ static void against_an_array(void **unused)
         pages_t at = (random >> 33) % MAX;
         pages_t room = p2m_superpage_pages(&f.p2m, p2m_index(gfn(at))) - at % 512;
         pages_t pages = 1 + (random >> 20) % room;
-        enum p2m_state state = (random >> 50) % 3;
+        enum p2m_state state = (random >> 50) % 4;
         if ((random >> 55) % 8 == 0) {
             at -= at % 512;
             pages = p2m_superpage_pages(&f.p2m, p2m_index(gfn(at)));
         }
         p2m_set(&f.p2m, gfn(at), pages, state);
-        pages_t ram = 0, out = 0;
+        pages_t ram = 0, out = 0, given = 0;
         for (pages_t i = 0; i < pages; i++) {
             naive[at + i] = state;
         }
@@ -290,9 +315,12 @@ static void against_an_array(void **unused)
             assert_int_equal(p2m_get(&f.p2m, gfn(i)), naive[i]);
             ram += naive[i] == P2M_RAM;
             out += naive[i] == P2M_OUT;
+            given += naive[i] == P2M_GIVEN;
         }
         assert_int_equal(f.p2m.ram_pages, ram);
         assert_int_equal(f.p2m.out_pages, out);
+        assert_int_equal(f.p2m.given_pages, given);
+        assert_int_equal(p2m_pod_pages(&f.p2m), MAX - ram - out - given);
         pages_t run = 0, limit = 1 + (random >> 40) % 600, from = (random >> 13) % MAX;
         while (from + run < MAX && run < limit && (run == 0 || (from + run) % 512 != 0) &&
                naive[from + run] == naive[from]) {

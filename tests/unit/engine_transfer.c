@@ -121,6 +121,24 @@ static void a_superpage_of_singles_comes_back_in_pieces(void **unused)
     stop();
 }
 
+static void a_superpage_of_singles_that_is_not_zero_returns_in_pieces(void **unused)
+{
+    (void)unused;
+    start(2);
+    fill(0, 5);
+    fake_guest_split(&f.host, gfn(0));
+    f.domain.p2m.entries[0].flags = P2M_TABLE;
+    slot_index_t empty = cache_find_empty(&f.domain.cache, true);
+    assert_int_equal(transfer_take_superpage(&f.domain, 0, TRANSFER_IF_ZERO), 0);
+    assert_int_equal(f.domain.counters.false_zeros, 1);
+    assert_int_equal(flags_of(0), P2M_TABLE);
+    /* It left a page table where it was for a moment. */
+    assert_int_not_equal(cache_find_empty(&f.domain.cache, true), empty);
+    assert_int_equal(cache_find_empty(&f.domain.cache, false), empty);
+    holds();
+    stop();
+}
+
 static void a_superpage_with_one_page_that_is_not_zero_stays(void **unused)
 {
     (void)unused;
@@ -161,9 +179,12 @@ static void a_take_that_fails_leaves_all_in_the_guest(void **unused)
     static const pages_t afters[] = {0, 1, 511};
     for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
         for (size_t a = 0; a < 3; a++) {
-            for (int rule = TRANSFER_IF_ZERO; rule <= TRANSFER_SCRUB; rule++) {
+            for (int rule = TRANSFER_IF_ZERO; rule <= TRANSFER_COLLECT; rule++) {
                 start(2);
                 fill(0, 9);
+                if (rule == TRANSFER_COLLECT) {
+                    p2m_set(&f.domain.p2m, gfn(0), SP, P2M_GIVEN);
+                }
                 fake_host_fail(&f.host, (struct fake_failure){.op = FAKE_TAKE,
                                                               .err = cases[c].err,
                                                               .after = afters[a]});
@@ -361,9 +382,12 @@ static void a_run_ends_at_the_page_that_cannot_be_taken(void **unused)
     } cases[] = {{-EAGAIN, -EAGAIN}, {-EBUSY, 0},     {-ESRCH, -ESRCH},
                  {-ENOENT, -EIO},    {-EEXIST, -EIO}, {-EIO, -EIO}};
     for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
-        for (int rule = TRANSFER_IF_ZERO; rule <= TRANSFER_SCRUB; rule++) {
+        for (int rule = TRANSFER_IF_ZERO; rule <= TRANSFER_COLLECT; rule++) {
             start(2);
             assert_int_equal(fake_domain_touch(&f, gfn(0), 0), 0);
+            if (rule == TRANSFER_COLLECT) {
+                p2m_set(&f.domain.p2m, gfn(0), SP, P2M_GIVEN);
+            }
             fake_host_fail(&f.host,
                            (struct fake_failure){.op = FAKE_TAKE, .err = cases[c].err, .after = 4});
             pages_t kept = 0, seen = 0;
@@ -373,11 +397,38 @@ static void a_run_ends_at_the_page_that_cannot_be_taken(void **unused)
             assert_int_equal(kept, 4);
             assert_int_equal(seen, 5);
             assert_int_equal(f.domain.counters.busy_skips, cases[c].err == -EBUSY);
-            assert_int_equal(f.domain.p2m.ram_pages, SP - 4);
+            assert_int_equal(f.domain.p2m.ram_pages + f.domain.p2m.given_pages, SP - 4);
+            assert_int_equal(f.domain.p2m.out_pages, rule == TRANSFER_COLLECT ? 4 : 0);
             holds();
             stop();
         }
     }
+}
+
+static void a_run_that_is_collected_returns_what_is_in_use(void **unused)
+{
+    (void)unused;
+    start(2);
+    assert_int_equal(fake_domain_touch(&f, gfn(0), 0), 0);
+    p2m_set(&f.domain.p2m, gfn(100), 30, P2M_GIVEN);
+    fake_guest_write_hidden(&f.host, gfn(100), 1);
+    fake_guest_write(&f.host, gfn(110), 2);
+    fake_guest_write(&f.host, gfn(111), 3);
+    fake_guest_write(&f.host, gfn(129), 4);
+    pages_t kept = 0, seen = 0;
+    assert_int_equal(transfer_take_run(&f.domain, gfn(100), 30, TRANSFER_COLLECT, &kept, &seen), 0);
+    assert_int_equal(kept, 26);
+    assert_int_equal(seen, 30);
+    assert_int_equal(f.domain.counters.collected_pages, 26);
+    assert_int_equal(f.domain.counters.out_touched, 4);
+    assert_int_equal(f.domain.counters.false_zeros, 0); /* nothing was wrong with them */
+    assert_int_equal(f.domain.p2m.out_pages, 26);
+    assert_int_equal(f.domain.p2m.given_pages, 0);
+    assert_int_equal(token_at(100), 1);
+    assert_int_equal(token_at(111), 3);
+    assert_int_equal(p2m_get(&f.domain.p2m, gfn(129)), P2M_RAM);
+    holds();
+    stop();
 }
 
 /* Eager reclaim */
@@ -461,6 +512,193 @@ static void eager_errors(void **unused)
         assert_int_equal(reclaim_eager(&f.domain), cases[c].expected);
         holds();
         stop();
+    }
+}
+
+/* The reserve */
+
+static int reserve(bool *more)
+{
+    return domain_reserve_step(&f.domain, more);
+}
+
+/* Calls it until it says that there is no more to do; returns how often. */
+static unsigned reserve_all(void)
+{
+    bool more = true;
+    unsigned steps = 0;
+    for (; more; steps++) {
+        uint64_t glances = f.host.calls[FAKE_GLANCE], takes = f.host.calls[FAKE_TAKE];
+        assert_int_equal(reserve(&more), 0);
+        assert_true(f.host.calls[FAKE_GLANCE] - glances <= 4);
+        assert_true(f.host.calls[FAKE_TAKE] - takes <= 4);
+        assert_true(steps < 100000);
+    }
+    holds();
+    return steps;
+}
+
+/* All of `target` superpages populated, and old. */
+static void populate_all(pages_t max, pages_t target, uint32_t token)
+{
+    fake_domain_start(&f, max * SP, target * SP);
+    for (p2m_index_t i = 0; i < target; i++) {
+        fill(i, token);
+    }
+    f.domain.p2m.births += 1000;
+    f.host.calls[FAKE_GLANCE] = 0;
+}
+
+static void the_reserve_is_filled_and_no_more(void **unused)
+{
+    (void)unused;
+    populate_all(64, 20, 0);
+    assert_true(domain_wants_upkeep(&f.domain));
+    bool more = false;
+    assert_int_equal(reserve(&more), 0); /* one at a time */
+    assert_true(more);
+    assert_int_equal(f.domain.counters.reclaimed_2m, 1);
+    reserve_all();
+    assert_int_equal(cache_superpages(&f.domain.cache), 4);
+    assert_false(domain_wants_upkeep(&f.domain));
+    uint64_t glances = f.host.calls[FAKE_GLANCE];
+    assert_int_equal(reserve_all(), 1);
+    assert_int_equal(f.host.calls[FAKE_GLANCE], glances);
+    stop();
+    /* A larger domain has a larger one: an eighth. */
+    fake_domain_start(&f, 200 * SP, 80 * SP);
+    for (p2m_index_t i = 0; i < 80; i++) {
+        assert_int_equal(domain_populate(&f.domain, p2m_first_gfn(i)), 0);
+    }
+    f.domain.p2m.births += 1000;
+    reserve_all();
+    assert_int_equal(cache_superpages(&f.domain.cache), 10);
+    stop();
+}
+
+static void the_reserve_rests_when_the_domain_is_covered(void **unused)
+{
+    (void)unused;
+    populate_all(22, 20, 0); /* two short, and as many as the guest gives up fewer */
+    bool more = false;
+    assert_int_equal(reserve(&more), 0);
+    assert_true(more);
+    assert_int_equal(domain_decrease_reservation(&f.domain, gfn(20 * SP), 2 * SP - 1), 0);
+    assert_true(domain_wants_upkeep(&f.domain));
+    assert_int_equal(domain_decrease_reservation(&f.domain, gfn(22 * SP - 1), 1), 0);
+    assert_true(domain_covered(&f.domain));
+    assert_false(domain_wants_upkeep(&f.domain));
+    f.host.calls[FAKE_GLANCE] = 0;
+    assert_int_equal(reserve_all(), 1);
+    assert_int_equal(f.host.calls[FAKE_GLANCE], 0);
+    assert_int_equal(cache_superpages(&f.domain.cache), 1);
+    stop();
+}
+
+static void the_reserve_goes_round_once_for_each_birth(void **unused)
+{
+    (void)unused;
+    populate_all(64, 20, 5);
+    f.domain.p2m.eager_hand = P2M_NONE; /* populates have seen to those */
+    assert_true(reserve_all() <= 20 / 4 + 1);
+    assert_int_equal(f.host.calls[FAKE_GLANCE], 20); /* each once */
+    assert_true(domain_wants_upkeep(&f.domain));
+    bool more = true;
+    for (int i = 0; i < 10; i++) {
+        assert_int_equal(reserve(&more), 0);
+        assert_false(more);
+    }
+    assert_int_equal(f.host.calls[FAKE_GLANCE], 20);
+    /* Something was born: what was not zero then may be now. */
+    assert_int_equal(domain_discard(&f.domain, gfn(0), 1), 0);
+    assert_int_equal(fake_domain_touch(&f, gfn(30 * SP), 7), 0);
+    f.host.calls[FAKE_GLANCE] = 0;
+    reserve_all();
+    assert_int_equal(f.host.calls[FAKE_GLANCE], 19); /* 0 is not whole, 30 is young */
+    assert_int_equal(f.domain.counters.reclaimed_2m, 0);
+    stop();
+}
+
+static void the_reserve_looks_first_at_what_ages(void **unused)
+{
+    (void)unused;
+    populate_all(64, 20, 0);
+    f.domain.p2m.eager_hand = 10;
+    bool more = false;
+    assert_int_equal(reserve(&more), 0);
+    assert_true(p2m_whole(&f.domain.p2m, 10, P2M_POD));
+    assert_int_equal(f.domain.p2m.eager_hand, 11);
+    stop();
+}
+
+static void the_reserve_spares_the_young(void **unused)
+{
+    (void)unused;
+    fake_domain_start(&f, 100 * SP, 20 * SP);
+    for (p2m_index_t i = 0; i < 20; i++) {
+        fill(i, 0);
+    }
+    for (uint64_t births = 20; births <= 32; births++) {
+        reserve_all();
+        assert_int_equal(f.host.calls[FAKE_GLANCE], 0);
+        assert_int_equal(f.host.calls[FAKE_TAKE], 0);
+        f.domain.p2m.births++;
+    }
+    reserve_all(); /* 0 is old now, and it alone */
+    assert_int_equal(f.domain.counters.reclaimed_2m, 1);
+    assert_true(p2m_whole(&f.domain.p2m, 0, P2M_POD));
+    stop();
+}
+
+/* What is given up, or partly there, is none of the reserve's. */
+static void the_reserve_takes_whole_superpages_of_ram_only(void **unused)
+{
+    (void)unused;
+    populate_all(64, 20, 0);
+    for (p2m_index_t i = 0; i < 20; i++) {
+        p2m_set(&f.domain.p2m, gfn_add(p2m_first_gfn(i), i), 1, P2M_GIVEN);
+    }
+    reserve_all();
+    assert_int_equal(f.host.calls[FAKE_GLANCE], 0);
+    assert_int_equal(f.domain.counters.reclaimed_2m, 0);
+    stop();
+}
+
+static void the_reserve_of_nothing(void **unused)
+{
+    (void)unused;
+    fake_domain_start(&f, 64 * SP, SP); /* one superpage is less than there should be */
+    assert_true(domain_wants_upkeep(&f.domain));
+    assert_int_equal(reserve_all(), 1);
+    stop();
+}
+
+static void reserve_errors(void **unused)
+{
+    (void)unused;
+    static const struct {
+        int err, expected;
+    } cases[] = {{-EAGAIN, -EAGAIN}, {-EBUSY, 0}, {-ESRCH, -ESRCH}, {-EIO, -EIO}};
+    for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
+        for (int round = 0; round < 2; round++) {
+            populate_all(64, 20, 0);
+            if (round) {
+                f.domain.p2m.eager_hand = P2M_NONE;
+            }
+            fake_host_fail(&f.host, (struct fake_failure){.op = FAKE_TAKE, .err = cases[c].err});
+            for (int more = 0; more < 2; more++) {
+                bool untouched = more;
+                if (cases[c].expected == 0) {
+                    assert_true(reserve_all() <= 12); /* four looks each, both hands */
+                } else {
+                    assert_int_equal(reserve(&untouched), cases[c].expected);
+                    assert_int_equal(untouched, more);
+                }
+                assert_int_equal(f.domain.cache.pages, 0);
+            }
+            holds();
+            stop();
+        }
     }
 }
 
@@ -754,6 +992,7 @@ int main(void)
         cmocka_unit_test(place_meets_a_page_in_place),
         cmocka_unit_test(a_huge_zero_superpage_comes_back_huge),
         cmocka_unit_test(a_superpage_of_singles_comes_back_in_pieces),
+        cmocka_unit_test(a_superpage_of_singles_that_is_not_zero_returns_in_pieces),
         cmocka_unit_test(a_superpage_with_one_page_that_is_not_zero_stays),
         cmocka_unit_test(a_superpage_with_a_pinned_page_stays),
         cmocka_unit_test(a_take_that_fails_leaves_all_in_the_guest),
@@ -766,11 +1005,20 @@ int main(void)
         cmocka_unit_test(a_page_in_transit_that_cannot_return_is_the_end),
         cmocka_unit_test(a_run_keeps_zeros_and_returns_the_rest),
         cmocka_unit_test(a_run_ends_at_the_page_that_cannot_be_taken),
+        cmocka_unit_test(a_run_that_is_collected_returns_what_is_in_use),
         cmocka_unit_test(eager_rests_while_the_cache_is_well_filled),
         cmocka_unit_test(eager_rests_when_the_domain_is_covered),
         cmocka_unit_test(eager_leaves_the_young_alone),
         cmocka_unit_test(eager_looks_at_a_few_and_at_each_once),
         cmocka_unit_test(eager_errors),
+        cmocka_unit_test(the_reserve_is_filled_and_no_more),
+        cmocka_unit_test(the_reserve_rests_when_the_domain_is_covered),
+        cmocka_unit_test(the_reserve_goes_round_once_for_each_birth),
+        cmocka_unit_test(the_reserve_looks_first_at_what_ages),
+        cmocka_unit_test(the_reserve_spares_the_young),
+        cmocka_unit_test(the_reserve_takes_whole_superpages_of_ram_only),
+        cmocka_unit_test(the_reserve_of_nothing),
+        cmocka_unit_test(reserve_errors),
         cmocka_unit_test(a_sweep_ends_with_the_first_superpage),
         cmocka_unit_test(a_sweep_resumes_where_the_last_one_stopped),
         cmocka_unit_test(a_dry_domain_is_searched_for_singles_at_once),

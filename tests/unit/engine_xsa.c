@@ -39,13 +39,17 @@ static void fill(uint64_t from, pages_t pages, uint32_t token)
     }
 }
 
-/* P is what the events that the counters have seen add up to. */
+/* P + G and O are what the events that the counters have seen add up to. */
 static void counters_add_up(void)
 {
     const struct domain_counters *c = &f.domain.counters;
-    assert_int_equal(f.domain.p2m.ram_pages, c->populated_2m * SP + c->populated_4k +
-                                                 c->adopted_pages - c->reclaimed_2m * SP -
-                                                 c->reclaimed_4k - c->discarded_pages);
+    const struct p2m *p2m = &f.domain.p2m;
+    assert_int_equal(p2m->ram_pages + p2m->given_pages,
+                     c->populated_2m * SP + c->populated_4k + c->adopted_pages -
+                         c->reclaimed_2m * SP - c->reclaimed_4k - c->discarded_pages -
+                         c->collected_pages);
+    assert_int_equal(p2m->out_pages + p2m->given_pages,
+                     c->given_up_pages - c->taken_back_pages - c->out_touched);
 }
 
 static void misaligned_and_odd_orders(void **unused)
@@ -215,7 +219,20 @@ static uint64_t scenario(enum fake_op op, int err, unsigned skip, pages_t after,
         random = random * 6364136223846793005 + 1442695040888963407;
         gfn_t at = gfn((random >> 33) % (6 * SP + 50));
         int result = 0;
-        if (i % 7 == 3) {
+        pages_t total = f.domain.total_pages;
+        bool more = false;
+        if (i % 13 == 4) {
+            result = domain_set_target(&f.domain, SP + (random >> 20) % (5 * SP + 50));
+            total = max_u64(total, f.domain.total_pages);
+        } else if (i % 13 == 6) {
+            result = domain_settle_step(&f.domain, 300, &more);
+        } else if (i % 13 == 9) {
+            result = domain_reserve_step(&f.domain, &more);
+        } else if (i % 5 == 1) {
+            pages_t pages = min_u64(6 * SP + 50 - at.n, (random >> 20) % 700);
+            result = i % 2 == 0 ? domain_decrease_reservation(&f.domain, at, pages)
+                                : domain_increase_reservation(&f.domain, at, pages);
+        } else if (i % 7 == 3) {
             pages_t pages = min_u64(6 * SP + 50 - at.n, (random >> 20) % 700);
             result = domain_discard(&f.domain, at, pages);
         } else if (i % 7 == 5) {
@@ -225,6 +242,7 @@ static uint64_t scenario(enum fake_op op, int err, unsigned skip, pages_t after,
         } else {
             result = fake_domain_touch(&f, at, i % 4 == 0 ? 0 : (uint32_t)i);
         }
+        assert_true(f.domain.total_pages <= total);
         *worst = result < *worst || *worst == 0 ? result : *worst;
         if (result == -EIO || result == -ESRCH) {
             *worst = result;
@@ -244,7 +262,8 @@ static uint64_t scenario(enum fake_op op, int err, unsigned skip, pages_t after,
     assert_holds(domain_check(&f.domain));
     if (sound) {
         holds();
-        assert_int_equal(fake_host_resident(&f.host), f.domain.p2m.ram_pages);
+        assert_int_equal(fake_host_resident(&f.host),
+                         f.domain.p2m.ram_pages + f.domain.p2m.given_pages);
     }
     stop();
     return calls;
@@ -269,6 +288,9 @@ static void an_operation_failing_halfway(void **unused)
         {FAKE_TAKE, -ESRCH},
         {FAKE_ALLOCATE, -ENOMEM},
         {FAKE_ALLOCATE, -EAGAIN},
+        {FAKE_RELEASE, -EAGAIN},
+        {FAKE_RELEASE, -ESRCH},
+        {FAKE_RELEASE, -EIO},
         {FAKE_FLATTEN_GUEST, -EAGAIN},
         {FAKE_FLATTEN_GUEST, -EOPNOTSUPP},
         {FAKE_FLATTEN_GUEST, -ESRCH},
@@ -302,6 +324,11 @@ static void dying_in_the_middle(void **unused)
         for (int i = 0; i < life; i++) {
             if (missing != 0) {
                 assert_int_equal(domain_build_step(&f.domain, SP, &missing), 0);
+            } else if (i % 11 == 4) {
+                gfn_t at = gfn((uint64_t)i * 29);
+                assert_int_equal(domain_decrease_reservation(&f.domain, at, 600), 0);
+            } else if (i % 11 == 7) {
+                assert_int_equal(domain_set_target(&f.domain, (3 - (pages_t)i % 3) * SP), 0);
             } else if (i % 5 == 0) {
                 assert_int_equal(domain_discard(&f.domain, gfn((uint64_t)i * 41), 300), 0);
             } else {
@@ -310,7 +337,8 @@ static void dying_in_the_middle(void **unused)
             }
         }
         domain_begin_dying(&f.domain);
-        pages_t in_guest = f.domain.p2m.ram_pages;
+        pages_t in_guest = f.domain.p2m.ram_pages + f.domain.p2m.given_pages;
+        bool more = false;
         uint64_t places = f.host.calls[FAKE_PLACE], takes = f.host.calls[FAKE_TAKE];
         do {
             holds();
@@ -318,6 +346,11 @@ static void dying_in_the_middle(void **unused)
             assert_int_equal(domain_populate(&f.domain, gfn(left % (5 * SP))), -ESHUTDOWN);
             assert_int_equal(domain_discard(&f.domain, gfn(0), 5 * SP), -ESHUTDOWN);
             assert_int_equal(domain_build_step(&f.domain, SP, &missing), -ESHUTDOWN);
+            assert_int_equal(domain_decrease_reservation(&f.domain, gfn(0), SP), -ESHUTDOWN);
+            assert_int_equal(domain_increase_reservation(&f.domain, gfn(0), SP), -ESHUTDOWN);
+            assert_int_equal(domain_set_target(&f.domain, 5 * SP), -ESHUTDOWN);
+            assert_int_equal(domain_settle_step(&f.domain, SP, &more), -ESHUTDOWN);
+            assert_int_equal(domain_reserve_step(&f.domain, &more), -ESHUTDOWN);
             domain_begin_dying(&f.domain);
             assert_int_equal(domain_drain_step(&f.domain, 200, &left), 0);
         } while (left != 0);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -229,6 +230,110 @@ static void what_looks_like_it_but_can(void **state)
     }
 }
 
+#define PCI  "virtio-balloon-pci,"
+#define CCW  "virtio-balloon-ccw,"
+#define MMIO "virtio-balloon-device,"
+
+static void balloons(void **state)
+{
+    static const struct {
+        const char *program;
+        struct line line;
+        const char *device; /* how it begins; NULL: none is to be added */
+    } cases[] = {
+        {"qemu-system-x86_64", {{NULL}}, PCI},
+        {"/usr/bin/qemu-system-x86_64", {{"-m", "1G", "disk.img"}}, PCI},
+        {"qemu-system-i386", {{"-m", "1G"}}, PCI},
+        {"qemu-system-x86_64", {{"-machine", "pc,accel=kvm"}}, PCI},
+        {"qemu-system-x86_64", {{"-machine", "accel=kvm"}}, PCI},
+        {"qemu-system-x86_64", {{"-M", "q35"}}, PCI},
+        {"qemu-system-x86_64", {{"-machine", "accel=kvm,type=pc-q35-7.2"}}, PCI},
+        {"qemu-system-x86_64", {{"--machine", "pc-i440fx-2.9"}}, PCI},
+        {"qemu-system-x86_64", {{"-nodefaults", "-S"}}, PCI},
+        {"qemu-system-x86_64", {{"-M", "microvm,x-option-roms=off"}}, MMIO},
+        {"qemu-system-x86_64-microvm", {{"-m", "1G"}}, MMIO},
+        /* The last one counts. */
+        {"qemu-system-x86_64", {{"-M", "microvm", "-M", "pc"}}, PCI},
+        {"qemu-system-x86_64", {{"-M", "pc", "-machine", "type=microvm"}}, MMIO},
+        {"qemu-system-x86_64", {{"-M", "microvm", "-machine", "accel=tcg"}}, MMIO},
+        /* Machines that take none, or that we do not know. */
+        {"qemu-system-x86_64", {{"-M", "none"}}, NULL},
+        {"qemu-system-x86_64", {{"-M", "isapc"}}, NULL},
+        {"qemu-system-x86_64", {{"-M", "x-remote"}}, NULL},
+        {"qemu-system-x86_64", {{"-M", "pcx"}}, NULL},
+        {"qemu-system-x86_64", {{"-M", "virt"}}, NULL},
+        {"qemu-system-aarch64", {{"-M", "virt"}}, PCI},
+        {"qemu-system-aarch64", {{"-M", "virt-7.2,gic-version=3"}}, PCI},
+        {"qemu-system-aarch64", {{"-M", "raspi3b"}}, NULL},
+        {"qemu-system-aarch64", {{"-m", "1G"}}, NULL},
+        {"qemu-system-arm", {{"-M", "virt"}}, PCI},
+        {"qemu-system-arm", {{"-M", "vexpress-a9"}}, NULL},
+        {"qemu-system-riscv64", {{"-M", "virt"}}, PCI},
+        {"qemu-system-riscv64", {{NULL}}, NULL},
+        {"qemu-system-riscv64", {{"-M", "sifive_u"}}, NULL},
+        {"qemu-system-loongarch64", {{NULL}}, PCI},
+        {"qemu-system-ppc64", {{NULL}}, PCI},
+        {"qemu-system-ppc64", {{"-M", "pseries-7.2"}}, PCI},
+        {"qemu-system-ppc64", {{"-M", "powernv9"}}, NULL},
+        {"qemu-system-s390x", {{NULL}}, CCW},
+        {"qemu-system-s390x", {{"-M", "s390-ccw-virtio-7.2"}}, CCW},
+        /* A machine of this name that has no PCI. */
+        {"qemu-system-m68k", {{"-M", "virt"}}, NULL},
+        {"qemu-system-sparc64", {{NULL}}, NULL},
+        /* Other programs. */
+        {"kvm", {{NULL}}, PCI},
+        {"/usr/libexec/qemu-kvm", {{"-M", "q35"}}, PCI},
+        {"qemu-kvm", {{"-M", "s390-ccw-virtio"}}, CCW},
+        {"./start-vm", {{"-M", "virt", "-m", "1G"}}, PCI},
+        {"./start-vm", {{"-M", "isapc"}}, NULL},
+        {"./start-vm", {{NULL}}, NULL},
+        /* There is one. */
+        {"qemu-system-x86_64", {{"-device", "virtio-balloon"}}, NULL},
+        {"qemu-system-x86_64", {{"-device", "virtio-balloon-pci,deflate-on-oom=on"}}, NULL},
+        {"qemu-system-x86_64", {{"-device", "id=b,driver=virtio-balloon-pci"}}, NULL},
+        {"qemu-system-x86_64", {{"-device", "virtio-balloon-pci-non-transitional"}}, NULL},
+        {"qemu-system-x86_64",
+         {{"-device", "{\"driver\":\"virtio-balloon-pci\",\"id\":\"balloon0\"}"}},
+         NULL},
+        {"qemu-system-x86_64", {{"-device", "{'driver':'virtio-balloon-pci'}"}}, NULL},
+        {"qemu-system-x86_64", {{"-M", "microvm", "-device", "virtio-balloon-device"}}, NULL},
+        {"qemu-system-s390x", {{"-device", "virtio-balloon-ccw,devno=fe.0.0001"}}, NULL},
+        {"qemu-system-x86_64", {{"-balloon", "virtio"}}, NULL},
+        {"qemu-system-x86_64", {{"-balloon", "none"}}, NULL},
+        /* There may be one. */
+        {"qemu-system-x86_64", {{"-readconfig", "vm.cfg"}}, NULL},
+        /* It only looks like one. */
+        {"qemu-system-x86_64", {{"-append", "-device virtio-balloon-pci"}}, PCI},
+        {"qemu-system-x86_64", {{"-device", "virtio-net-pci,id=virtio-balloon"}}, PCI},
+        {"qemu-system-x86_64", {{"-kernel", "virtio-balloon-pci"}}, PCI},
+        /* What is appended must not become an option's value. */
+        {"qemu-system-x86_64", {{"-m", "1G", "-append"}}, NULL},
+        {"qemu-system-x86_64", {{"-m", "1G", "-nographic"}}, PCI},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
+        struct qemu_args_problem problem = {.text = ""};
+        struct qemu_args args = {.balloon = NULL};
+        int ret = read_line(cases[i].program, &cases[i].line, &args, &problem);
+        bool fits = cases[i].device == NULL
+                        ? args.balloon == NULL
+                        : args.balloon != NULL &&
+                              strncmp(args.balloon, cases[i].device, strlen(cases[i].device)) == 0;
+
+        if (ret != 0 || !fits) {
+            fail_msg("case %zu, %s %s %s: %d %s, %s", i, cases[i].program,
+                     cases[i].line.words[0] != NULL ? cases[i].line.words[0] : "",
+                     cases[i].line.words[1] != NULL ? cases[i].line.words[1] : "", ret,
+                     problem.text, args.balloon != NULL ? args.balloon : "none");
+        }
+        if (args.balloon != NULL) {
+            assert_non_null(strstr(args.balloon, ",id=ballast-balloon,free-page-reporting=on"));
+        }
+        qemu_args_free(&args);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -237,6 +342,7 @@ int main(void)
         cmocka_unit_test(names),
         cmocka_unit_test(what_cannot_be_served),
         cmocka_unit_test(what_looks_like_it_but_can),
+        cmocka_unit_test(balloons),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The thread that serves faults.
+ *
+ * It reads which gfns are waited for and has the engine populate them. With
+ * the pause policy, those that cannot be had are kept on a list: whoever
+ * touched them waits, and they are tried again when somebody says that there
+ * may be pages (guest_kick), or now and then, for the guest's other CPUs may
+ * have zeroed some. A page is waited for by a thread once, so the list is as
+ * long as the process has threads; when it is full, further faults wait in the
+ * kernel.
+ *
+ * The path allocates nothing, logs nothing, and takes only the domain's lock.
+ */
+#include "agent/guest_state.h"
+
+#include "agent/stop.h"
+#include "host/clock.h"
+#include "host/uffd.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Faults that are read at once. */
+#define FAULTS_MAX 16
+/* Faults that can wait for a larger target. */
+#define WAITING_MAX 1024
+/* How often they are tried without a kick. */
+#define WAITING_RETRY_MS 1000
+/* A fault that the host cannot serve just now is tried again after a pause,
+ * for about ten seconds in all: by then it will not come right. */
+#define RETRY_PAUSE_NS UINT64_C(200000)
+#define RETRY_MAX      50000
+
+struct waiting_fault {
+    gfn_t at;
+    uint64_t read_ns;
+};
+
+/* Known to the fault thread alone. */
+static struct waiting_fault waiting[WAITING_MAX];
+static unsigned waiting_count;
+
+/* One try, under the lock. */
+static int try_populate(struct waiting_fault fault)
+{
+    lock_acquire(&guest.lock);
+    bool was_exhausted = guest.domain.state == DOMAIN_EXHAUSTED;
+    int err = domain_populate(&guest.domain, fault.at);
+    if (err == 0) {
+        histogram_add(&guest.latency, clock_now_ns() - fault.read_ns);
+    }
+    if (err == -ENOSPC && !was_exhausted) {
+        guest_note(GUEST_EXHAUSTED);
+    }
+    guest_settled();
+    lock_release(&guest.lock);
+    return err;
+}
+
+/* Serves one fault: true if that is done, false if it must wait for pages. The
+ * lock is free while we wait for the host. */
+static bool serve(struct waiting_fault fault)
+{
+    int err = -EAGAIN;
+    for (int tries = 0; tries < RETRY_MAX && err == -EAGAIN; tries++) {
+        if (tries != 0) {
+            clock_sleep_ns(RETRY_PAUSE_NS);
+        }
+        err = try_populate(fault);
+    }
+    switch (err) {
+    case 0:
+    case -ESHUTDOWN: /* dying: whoever touched it waits for the end */
+    case -ESRCH:     /* the process is going */
+        return true;
+    case -ENOSPC:
+        if (guest.options.pause) {
+            return false;
+        }
+        guest_stop_exhausted(fault.at);
+    case -EAGAIN:
+        stop(BALLAST_EXIT_BROKEN,
+             "the host could not place a page at gfn 0x%" PRIx64
+             " for ten seconds: it has no memory left for page tables, or something holds on to "
+             "the domain's free pages; free memory on the host",
+             fault.at.n);
+    default:
+        guest_stop_broken("populate", fault.at);
+    }
+}
+
+/* Tries those that wait, in the order in which they came, until one must wait
+ * on: the others would fare no better. */
+static void serve_waiting(void)
+{
+    unsigned served = 0;
+    while (served < waiting_count && serve(waiting[served])) {
+        served++;
+    }
+    waiting_count -= served;
+    memmove(waiting, waiting + served, waiting_count * sizeof(waiting[0]));
+    if (served != 0 && waiting_count == 0) {
+        lock_acquire(&guest.lock);
+        guest_note(GUEST_RESUMED);
+        lock_release(&guest.lock);
+    }
+}
+
+/* Reads and serves what has come. False if no more will. */
+static bool serve_new(void)
+{
+    haddr_t faults[FAULTS_MAX];
+    unsigned count = 0, room = WAITING_MAX - waiting_count;
+    if (uffd_read_faults(guest.host.uffd, faults, room < FAULTS_MAX ? room : FAULTS_MAX, &count) !=
+        0) {
+        return false; /* the address space is going away */
+    }
+    uint64_t now_ns = clock_now_ns();
+    for (unsigned i = 0; i < count; i++) {
+        struct waiting_fault fault = {.read_ns = now_ns};
+        if (!linux_host_find(&guest.host, faults[i], &fault.at)) {
+            /* Nobody but us touches the cache, and we never where it is empty. */
+            guest_stop_broken("a fault in the cache", gfn(0));
+        }
+        if (!serve(fault)) {
+            waiting[waiting_count++] = fault;
+        }
+    }
+    return true;
+}
+
+void *faults_thread(void *unused)
+{
+    (void)unused;
+    struct pollfd fds[] = {
+        {.fd = guest.host.uffd, .events = POLLIN},
+        {.fd = guest.kick_fd, .events = POLLIN},
+    };
+    for (bool more = true; more;) {
+        fds[0].fd = waiting_count < WAITING_MAX ? guest.host.uffd : -1;
+        poll(fds, 2, waiting_count != 0 ? WAITING_RETRY_MS : -1);
+        uint64_t kicks;
+        ssize_t ignored = read(guest.kick_fd, &kicks, sizeof(kicks));
+        (void)ignored;
+        serve_waiting();
+        more = waiting_count == WAITING_MAX || serve_new();
+    }
+    return NULL;
+}
