@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "host/linux_host.h"
 
+#include "host/pagemap.h"
 #include "host/sys.h"
 #include "host/uffd.h"
 #include "host/verdict.h"
@@ -54,15 +55,14 @@ static void remember(haddr_t from, haddr_t *broken_source, haddr_t to, haddr_t *
 
 /* A superpage moved, as far as it went. If it did not arrive in one piece the
  * kernel may have broken it up, and what stayed behind with it. */
-static void settle(const struct linux_host *host, haddr_t to, haddr_t from, uint64_t moved, int err)
+static void settle(const struct linux_host *host, haddr_t to, haddr_t from, uint64_t moved)
 {
     if (split_is_huge(&host->split, to)) {
         return;
     }
-    split_refill(to, moved);
-    /* If a page is missing there, touching it would wait for ever. */
-    if (moved != 0 && (err == -EEXIST || err == -EBUSY || err == -EAGAIN)) {
-        split_refill(haddr_add(from, moved), SUPERPAGE_BYTES - moved);
+    split_refill(&host->split, to, moved);
+    if (moved != 0 && moved != SUPERPAGE_BYTES) {
+        split_refill(&host->split, haddr_add(from, moved), SUPERPAGE_BYTES - moved);
     }
 }
 
@@ -73,10 +73,10 @@ static int linux_place(void *context, cfn_t from, gfn_t to, pages_t pages, pages
     uint64_t bytes = 0;
     int err = prepare(host, source, pages, host->broken_cached, split_hidden);
     if (err == 0) {
-        err = uffd_move(host->uffd, target, source, pages_to_bytes(pages), true, &bytes);
+        err = uffd_move(&host->split.mover, target, source, pages_to_bytes(pages), true, &bytes);
     }
     if (pages == SUPERPAGE_PAGES) {
-        settle(host, target, source, bytes, err);
+        settle(host, target, source, bytes);
     }
     if (pages == SUPERPAGE_PAGES && bytes == 0 && err == -EEXIST) {
         /* Mapped by single entries now, and still to be broken up. */
@@ -97,10 +97,10 @@ static int linux_take(void *context, gfn_t from, cfn_t to, pages_t pages, pages_
     uint64_t bytes = 0;
     int err = prepare(host, source, pages, host->broken_guest, split_guest);
     if (err == 0) {
-        err = uffd_move(host->uffd, target, source, pages_to_bytes(pages), false, &bytes);
+        err = uffd_move(&host->split.mover, target, source, pages_to_bytes(pages), false, &bytes);
     }
     if (pages == SUPERPAGE_PAGES) {
-        settle(host, target, source, bytes, err);
+        settle(host, target, source, bytes);
     }
     if (bytes != 0) {
         remember(source, &host->broken_guest, target, &host->broken_cached);
@@ -271,7 +271,7 @@ static int move_in(struct linux_host *host, cfn_t at, haddr_t aside, uint64_t by
     uint64_t moved = 0;
     host->broken_cached.a = 0;
     mark_pieces(host, aside, bytes, split_mark);
-    int err = uffd_move(host->uffd, target, aside, bytes, false, &moved);
+    int err = uffd_move(&host->split.mover, target, aside, bytes, false, &moved);
     if (err == 0) {
         mark_pieces(host, target, bytes, split_unmark);
     } else if (moved != 0) {
@@ -422,17 +422,19 @@ int linux_host_open(struct linux_host *host, haddr_t ram, uint64_t ram_bytes, ui
     if (err != 0) {
         return err;
     }
+    struct uffd_mover mover = {.uffd = made.uffd};
+    err = pagemap_open(&mover.pagemap);
+    if (err != 0) {
+        close(made.uffd);
+        return err;
+    }
     err = map_aligned(made.cache_bytes, &made.cache);
     if (err != 0) {
+        close(mover.pagemap);
         close(made.uffd);
         return err;
     }
-    err = split_open(&made.split, made.uffd, haddr_add(made.cache, cache_bytes));
-    if (err != 0) {
-        sys_munmap(made.cache, made.cache_bytes);
-        close(made.uffd);
-        return err;
-    }
+    made.split = split_make(mover, haddr_add(made.cache, cache_bytes));
     advise(made.cache, made.cache_bytes);
     advise(ram, ram_bytes);
     /* A merged page cannot be moved, and merging would change the total. */
@@ -442,7 +444,7 @@ int linux_host_open(struct linux_host *host, haddr_t ram, uint64_t ram_bytes, ui
         err = uffd_register(made.uffd, ram, ram_bytes);
     }
     if (err == 0) {
-        err = uffd_can_move(made.uffd, ram, made.split.spare);
+        err = uffd_can_move(&mover, ram, made.split.spare);
     }
     if (err != 0) {
         linux_host_close(&made);
@@ -454,7 +456,7 @@ int linux_host_open(struct linux_host *host, haddr_t ram, uint64_t ram_bytes, ui
 
 void linux_host_close(struct linux_host *host)
 {
-    split_close(&host->split);
+    close(host->split.mover.pagemap);
     close(host->uffd); /* unregisters both ranges */
     sys_munmap(host->cache, host->cache_bytes);
 }

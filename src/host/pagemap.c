@@ -56,3 +56,29 @@ bool pagemap_is_huge(int pagemap, haddr_t at)
 {
     return scan(pagemap, at) > 0;
 }
+
+pages_t pagemap_run(int pagemap, haddr_t at, pages_t pages, bool *holds)
+{
+    const uint64_t page_bits = UINT64_C(3) << 62; /* present, or swapped or migrating */
+    uint64_t entries[SUPERPAGE_PAGES];
+    size_t bytes = min_u64(pages, SUPERPAGE_PAGES) * sizeof(entries[0]);
+    off_t offset = (off_t)(at.a / PAGE_BYTES * sizeof(entries[0]));
+    ssize_t got = pread(pagemap, entries, bytes, offset);
+    if (got < (ssize_t)sizeof(entries[0])) {
+        *holds = false; /* beyond the address space */
+        return min_u64(pages, SUPERPAGE_PAGES);
+    }
+    pages_t known = (pages_t)got / sizeof(entries[0]), run = 1;
+    *holds = (entries[0] & page_bits) != 0;
+    while (run < known && ((entries[run] & page_bits) != 0) == *holds) {
+        run++;
+    }
+    return run;
+}
+
+bool pagemap_holds(int pagemap, haddr_t at)
+{
+    bool holds;
+    pagemap_run(pagemap, at, 1, &holds);
+    return holds;
+}

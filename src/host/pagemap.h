@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What is mapped at an address of this process: PAGEMAP_SCAN (Linux 6.7). */
+/* What is mapped at an address of this process: /proc/self/pagemap, and its
+ * PAGEMAP_SCAN (Linux 6.7). Nothing is touched. */
 #ifndef BALLAST_HOST_PAGEMAP_H
 #define BALLAST_HOST_PAGEMAP_H
 
@@ -11,5 +12,12 @@ int pagemap_open(int *pagemap);
 
 /* Whether the page at an address is mapped as part of a 2 MiB page. */
 bool pagemap_is_huge(int pagemap, haddr_t at);
+
+/* Whether there is a page at an address: in memory, in swap or on its way. */
+bool pagemap_holds(int pagemap, haddr_t at);
+
+/* The length of the leading run of places that all hold a page, or all do not,
+ * as *holds says. `pages` is at least 1. A run may be cut at 512 pages. */
+pages_t pagemap_run(int pagemap, haddr_t at, pages_t pages, bool *holds);
 
 #endif

@@ -10,29 +10,9 @@
  * -EAGAIN, so that this is about a second. */
 #define PUT_BACK_TRIES 1000
 
-int split_open(struct split *split, int uffd, haddr_t area)
-{
-    int pagemap;
-    int err = pagemap_open(&pagemap);
-    if (err == 0) {
-        *split = (struct split){
-            .uffd = uffd,
-            .pagemap = pagemap,
-            .aside = area,
-            .spare = haddr_add(area, SUPERPAGE_BYTES),
-        };
-    }
-    return err;
-}
-
-void split_close(struct split *split)
-{
-    close(split->pagemap);
-}
-
 bool split_is_huge(const struct split *split, haddr_t superpage)
 {
-    return pagemap_is_huge(split->pagemap, superpage);
+    return pagemap_is_huge(split->mover.pagemap, superpage);
 }
 
 /* The first word of a page: a page is marked if it alone is not zero. */
@@ -55,9 +35,16 @@ void split_unmark(haddr_t at, uint64_t bytes)
     }
 }
 
-void split_refill(haddr_t at, uint64_t bytes)
+void split_refill(const struct split *split, haddr_t at, uint64_t bytes)
 {
-    sys_madvise(at, bytes, MADV_POPULATE_WRITE);
+    for (pages_t pages = bytes_to_pages(bytes), run; pages != 0; pages -= run) {
+        bool holds;
+        run = pagemap_run(split->mover.pagemap, at, pages, &holds);
+        if (holds) { /* touching one that is missing would be to wait for ourselves */
+            sys_madvise(at, pages_to_bytes(run), MADV_POPULATE_WRITE);
+        }
+        at = haddr_add(at, pages_to_bytes(run));
+    }
 }
 
 /* Moves pages to where they belong, which must work. Huge pages stay huge. */
@@ -66,7 +53,7 @@ static int put_back(const struct split *split, haddr_t to, haddr_t from, uint64_
     int err = 0;
     for (int tries = 0; bytes != 0 && tries < PUT_BACK_TRIES; tries++) {
         uint64_t moved = 0;
-        err = uffd_move(split->uffd, to, from, bytes, wake, &moved);
+        err = uffd_move(&split->mover, to, from, bytes, wake, &moved);
         to = haddr_add(to, moved);
         from = haddr_add(from, moved);
         bytes -= moved;
@@ -80,6 +67,11 @@ static int put_back(const struct split *split, haddr_t to, haddr_t from, uint64_
 int split_hidden(const struct split *split, haddr_t superpage)
 {
     struct bitmap marked = {0};
+    bool holds;
+    if (pagemap_run(split->mover.pagemap, superpage, SUPERPAGE_PAGES, &holds) < SUPERPAGE_PAGES ||
+        !holds) {
+        return 0; /* touching a page that is missing would be to wait for ourselves */
+    }
     for (pages_t page = 0; page < SUPERPAGE_PAGES; page++) {
         uint64_t *word = first_word(superpage, pages_to_bytes(page));
         if (*word == 0) {
@@ -88,7 +80,7 @@ int split_hidden(const struct split *split, haddr_t superpage)
         }
     }
     uint64_t moved = 0;
-    int err = uffd_move(split->uffd, split->spare, superpage, PAGE_BYTES, false, &moved);
+    int err = uffd_move(&split->mover, split->spare, superpage, PAGE_BYTES, false, &moved);
     if (err == 0) {
         err = put_back(split, superpage, split->spare, PAGE_BYTES, false);
     }
@@ -110,7 +102,7 @@ static int renew_aside(const struct split *split)
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, &at);
     if (err == 0) {
         sys_madvise(at, SUPERPAGE_BYTES, MADV_DONTFORK); /* see advise() in linux_host.c */
-        err = uffd_register(split->uffd, at, SUPERPAGE_BYTES);
+        err = uffd_register(split->mover.uffd, at, SUPERPAGE_BYTES);
     }
     return err == 0 ? 0 : -EAGAIN;
 }
@@ -120,12 +112,12 @@ int split_guest(const struct split *split, haddr_t superpage)
     uint64_t moved = 0;
     int err = renew_aside(split);
     if (err == 0) {
-        err = uffd_move(split->uffd, split->aside, superpage, SUPERPAGE_BYTES, false, &moved);
+        err = uffd_move(&split->mover, split->aside, superpage, SUPERPAGE_BYTES, false, &moved);
     }
     if (moved == SUPERPAGE_BYTES && split_is_huge(split, split->aside)) {
         err = split_hidden(split, split->aside);
     } else {
-        split_refill(split->aside, moved);
+        split_refill(split, split->aside, moved);
     }
     int back = put_back(split, superpage, split->aside, moved, true);
     return back != 0 ? back : err;

@@ -16,27 +16,29 @@
 #ifndef BALLAST_HOST_SPLIT_H
 #define BALLAST_HOST_SPLIT_H
 
-#include "base/types.h"
+#include "host/uffd.h"
 
 /* Address space that a splitter needs. */
 #define SPLIT_AREA_BYTES (2 * SUPERPAGE_BYTES)
 
 struct split {
-    int uffd, pagemap;
+    struct uffd_mover mover;
     haddr_t aside; /* a superpage of the guest is broken up here */
     haddr_t spare; /* one page of a superpage goes here and back: that breaks it */
 };
 
-/* Prepares to split pages of ranges registered with `uffd`. `area`, aligned and
- * SPLIT_AREA_BYTES long, is registered, empty and used for nothing else. Errors
- * are those of pagemap_open. */
-int split_open(struct split *split, int uffd, haddr_t area);
-void split_close(struct split *split);
+/* `area` is aligned, SPLIT_AREA_BYTES long, empty, used for nothing else, and
+ * registered before the first page is split. */
+static inline struct split split_make(struct uffd_mover mover, haddr_t area)
+{
+    return (struct split){mover, area, haddr_add(area, SUPERPAGE_BYTES)};
+}
 
 /* Whether a superpage is mapped as one huge page. */
 bool split_is_huge(const struct split *split, haddr_t superpage);
 
-/* Breaks up a huge page that nobody but us can touch. Errors are those of
+/* Breaks up a huge page that nobody but us can touch; a superpage of which a
+ * page is missing is none and stays as it is. Errors are those of
  * engine_ops.take; the contents are as before in any case. */
 int split_hidden(const struct split *split, haddr_t superpage);
 
@@ -51,7 +53,7 @@ void split_unmark(haddr_t at, uint64_t bytes);
 
 /* Brings lost pages back: for what the kernel broke up unasked. They come from
  * the host, which may have none to spare any more; then they come later, when
- * they are written to. Every page of the range must be in place. */
-void split_refill(haddr_t at, uint64_t bytes);
+ * they are written to. Places without a page stay so. */
+void split_refill(const struct split *split, haddr_t at, uint64_t bytes);
 
 #endif

@@ -2,6 +2,7 @@
 #include "host/uffd.h"
 
 #include "host/clock.h"
+#include "host/pagemap.h"
 #include "host/sys.h"
 #include "host/verdict.h"
 
@@ -79,16 +80,26 @@ int uffd_register(int uffd, haddr_t at, uint64_t bytes)
     return moves ? 0 : -EINVAL;
 }
 
-int uffd_can_move(int uffd, haddr_t to, haddr_t from)
+int uffd_can_move(const struct uffd_mover *mover, haddr_t to, haddr_t from)
 {
     uint64_t moved = 0;
     /* What the two are is looked at before what is there. */
-    return uffd_move(uffd, to, from, PAGE_BYTES, false, &moved) == -EIO ? -EINVAL : 0;
+    return uffd_move(mover, to, from, PAGE_BYTES, false, &moved) == -EIO ? -EINVAL : 0;
 }
 
-int uffd_move(int uffd, haddr_t to, haddr_t from, uint64_t bytes, bool wake, uint64_t *moved_bytes)
+/* Whether a page that was refused has in truth moved: see uffd.h. Nobody else
+ * moves pages meanwhile, so there is no other way to come to this. */
+static bool has_moved(const struct uffd_mover *mover, haddr_t to, haddr_t from, int err)
+{
+    return (err == -EEXIST || err == -ENOENT) && !pagemap_holds(mover->pagemap, from) &&
+           pagemap_holds(mover->pagemap, to);
+}
+
+int uffd_move(const struct uffd_mover *mover, haddr_t to, haddr_t from, uint64_t bytes, bool wake,
+              uint64_t *moved_bytes)
 {
     uint64_t done = 0;
+    bool uncounted = false;
     int err = 0;
     for (int tries = 0; done < bytes;) {
         struct uffdio_move move = {
@@ -97,7 +108,7 @@ int uffd_move(int uffd, haddr_t to, haddr_t from, uint64_t bytes, bool wake, uin
             .len = bytes - done,
             .mode = wake ? 0 : UFFDIO_MOVE_MODE_DONTWAKE,
         };
-        err = ioctl(uffd, UFFDIO_MOVE, &move) == 0 ? 0 : -errno;
+        err = ioctl(mover->uffd, UFFDIO_MOVE, &move) == 0 ? 0 : -errno;
         if (err == 0) {
             done = bytes;
             break;
@@ -108,6 +119,11 @@ int uffd_move(int uffd, haddr_t to, haddr_t from, uint64_t bytes, bool wake, uin
             continue;
         }
         err = verdict_of_move(err);
+        if (has_moved(mover, haddr_add(to, done), haddr_add(from, done), err)) {
+            done += PAGE_BYTES;
+            uncounted = true;
+            continue;
+        }
         if (err != -EAGAIN || ++tries == MOVE_TRIES) {
             break;
         }
@@ -116,6 +132,9 @@ int uffd_move(int uffd, haddr_t to, haddr_t from, uint64_t bytes, bool wake, uin
         } else {
             clock_sleep_ns(MOVE_PAUSE_NS);
         }
+    }
+    if (uncounted && wake) {
+        uffd_wake(mover->uffd, to, done);
     }
     *moved_bytes = done;
     return done == bytes ? 0 : err;

@@ -7,6 +7,9 @@
  *   after QEMU has daemonized, when RAM is mapped.
  * - UFFDIO_MOVE (6.8) moves pages between private anonymous ranges of that one
  *   address space, without copying. The destination must be registered.
+ * - 6.18 moves pages without counting them when it meets one that is being
+ *   migrated (compaction): an -EAGAIN within the call is not forgotten, and the
+ *   next pages are moved and then found to be there. uffd_move counts them.
  * - Faults that the kernel takes on the guest's behalf (KVM, virtio, O_DIRECT)
  *   reach us only with CAP_SYS_PTRACE, through /dev/userfaultfd, or with
  *   vm.unprivileged_userfaultfd=1. Without, they fail: we need them.
@@ -30,10 +33,16 @@ int uffd_open(int *uffd);
  * memory it takes, though pages cannot be moved there: see uffd_can_move. */
 int uffd_register(int uffd, haddr_t at, uint64_t bytes);
 
+/* What it takes to move pages: the userfaultfd, and what tells where pages are
+ * (pagemap.h), both of this address space. */
+struct uffd_mover {
+    int uffd, pagemap;
+};
+
 /* Whether pages can be moved between two places, of which the source is empty:
  * both private anonymous memory, alike in access and locking, the destination
  * registered. Moves nothing. 0 or -EINVAL. */
-int uffd_can_move(int uffd, haddr_t to, haddr_t from);
+int uffd_can_move(const struct uffd_mover *mover, haddr_t to, haddr_t from);
 
 /*
  * Moves whole pages. *moved_bytes says, whatever is returned, how many bytes
@@ -41,7 +50,8 @@ int uffd_can_move(int uffd, haddr_t to, haddr_t from);
  * Errors are those of engine_ops.place. With `wake`, wakes whoever waits at
  * the destination.
  */
-int uffd_move(int uffd, haddr_t to, haddr_t from, uint64_t bytes, bool wake, uint64_t *moved_bytes);
+int uffd_move(const struct uffd_mover *mover, haddr_t to, haddr_t from, uint64_t bytes, bool wake,
+              uint64_t *moved_bytes);
 
 /* Wakes whoever waits in a range. */
 int uffd_wake(int uffd, haddr_t at, uint64_t bytes);

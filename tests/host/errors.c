@@ -320,24 +320,26 @@ static void impossible_moves(void **unused)
     open_singles(&f);
     haddr_t alone = map(MAP_PRIVATE), shared = map(MAP_SHARED);
     /* Into memory that is not registered. */
-    assert_int_equal(uffd_move(f.host.uffd, haddr_add(alone, PAGE_BYTES), f.host.cache, PAGE_BYTES,
-                               true, &bytes),
+    assert_int_equal(uffd_move(&f.host.split.mover, haddr_add(alone, PAGE_BYTES), f.host.cache,
+                               PAGE_BYTES, true, &bytes),
                      -EIO);
     assert_int_equal(bytes, 0);
     /* Out of shared memory. */
-    assert_int_equal(uffd_move(f.host.uffd, f.ram, shared, PAGE_BYTES, true, &bytes), -EIO);
+    assert_int_equal(uffd_move(&f.host.split.mover, f.ram, shared, PAGE_BYTES, true, &bytes), -EIO);
     assert_int_equal(bytes, 0);
     /* An address within a page. */
     assert_int_equal(
-        uffd_move(f.host.uffd, haddr_add(f.ram, 1), f.host.cache, PAGE_BYTES, true, &bytes), -EIO);
+        uffd_move(&f.host.split.mover, haddr_add(f.ram, 1), f.host.cache, PAGE_BYTES, true, &bytes),
+        -EIO);
     assert_int_equal(bytes, 0);
     /* Memory that may not be written to. */
     assert_int_equal(mprotect((void *)alone.a, SUPERPAGE_BYTES, PROT_READ), 0);
-    assert_int_equal(uffd_move(f.host.uffd, f.ram, alone, PAGE_BYTES, true, &bytes), -EIO);
+    assert_int_equal(uffd_move(&f.host.split.mover, f.ram, alone, PAGE_BYTES, true, &bytes), -EIO);
     assert_int_equal(bytes, 0);
     /* A source where nothing is mapped: as good as a page that is not there. */
     sys_munmap(alone, SUPERPAGE_BYTES);
-    assert_int_equal(uffd_move(f.host.uffd, f.ram, alone, PAGE_BYTES, true, &bytes), -ENOENT);
+    assert_int_equal(uffd_move(&f.host.split.mover, f.ram, alone, PAGE_BYTES, true, &bytes),
+                     -ENOENT);
     assert_int_equal(bytes, 0);
     assert_resident(&f, 0, SUPERPAGE_PAGES);
     sys_munmap(shared, SUPERPAGE_BYTES);

@@ -4,8 +4,10 @@
 #include "fixture.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define OPS (&linux_host_ops)
 
@@ -392,6 +394,67 @@ static void closing(void **unused)
     fixture_unmap(&f);
 }
 
+static atomic_bool compacting;
+
+static void *compact(void *unused)
+{
+    (void)unused;
+    while (atomic_load(&compacting)) {
+        int fd = open("/proc/sys/vm/compact_memory", O_WRONLY | O_CLOEXEC);
+        if (fd < 0 || write(fd, "1", 1) != 1) {
+            atomic_store(&compacting, false);
+        }
+        close(fd);
+    }
+    return NULL;
+}
+
+/* While the kernel migrates pages it may say "again" in the middle of a move.
+ * What it moved must be counted all the same (6.18 forgets some of it). */
+static void moves_of_migrating_pages(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    pthread_t thread;
+    const pages_t pages = 3 * SUPERPAGE_PAGES;
+    if (access("/proc/sys/vm/compact_memory", W_OK) != 0) {
+        skip_because("only root can make the kernel compact memory");
+    }
+    fixture_open(&f, RAM_PAGES, CACHE_PAGES);
+    must_allocate(&f, cfn(0), pages);
+    /* In single pages, of known contents. */
+    for (pages_t at = 0; at < pages; at += SUPERPAGE_PAGES) {
+        must_place(&f, cfn(at), gfn(at), 1);
+        must_place(&f, cfn(at + 1), gfn(at + 1), SUPERPAGE_PAGES - 1);
+    }
+    fill(&f, gfn(0), pages);
+    assert_int_equal(ram_huge(&f), 0);
+    atomic_store(&compacting, true);
+    assert_int_equal(pthread_create(&thread, NULL, compact, NULL), 0);
+    for (int round = 0; round < 400; round++) {
+        for (pages_t at = 0; at < pages; at += SUPERPAGE_PAGES) {
+            pages_t done = 0, moved = 0;
+            while (done < SUPERPAGE_PAGES) {
+                gfn_t guest = gfn(at + done);
+                cfn_t cache = cfn(at + done);
+                pages_t left = SUPERPAGE_PAGES - done;
+                int err = round % 2 == 0 ? OPS->take(&f.host, guest, cache, left, &moved)
+                                         : OPS->place(&f.host, cache, guest, left, &moved);
+                assert_true(err == 0 || err == -EAGAIN || err == -EBUSY);
+                done += moved;
+            }
+        }
+        assert_resident(&f, round % 2 == 0 ? 0 : pages, round % 2 == 0 ? pages : 0);
+    }
+    bool compacted = atomic_exchange(&compacting, false);
+    pthread_join(thread, NULL);
+    check_ram(&f, gfn(0), pages, 1);
+    fixture_close(&f);
+    if (!compacted) {
+        skip_because("this kernel does not compact memory on request");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -407,6 +470,7 @@ int main(void)
         cmocka_unit_test(compare),
         cmocka_unit_test(scrub_and_clear),
         cmocka_unit_test(find),
+        cmocka_unit_test(moves_of_migrating_pages),
         cmocka_unit_test(closing),
     };
     return fixture_available() ? cmocka_run_group_tests_name("host_moves", tests, NULL, NULL) : 77;
