@@ -3,6 +3,8 @@
  * whether it stays in one piece, what it holds, and where the kernel has it. */
 #include "fixture.h"
 
+#include "host/uffd.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -396,18 +398,33 @@ static void closing(void **unused)
 
 static atomic_bool compacting;
 
+/* Makes holes in the machine's memory and has the kernel close them, which it
+ * does by migrating pages: ours among others. */
 static void *compact(void *unused)
 {
     (void)unused;
+    const size_t bytes = 64 * MIB;
     while (atomic_load(&compacting)) {
+        char *holes = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         int fd = open("/proc/sys/vm/compact_memory", O_WRONLY | O_CLOEXEC);
+        madvise(holes, bytes, MADV_NOHUGEPAGE);
+        for (size_t at = 0; at < bytes; at += PAGE_BYTES) {
+            holes[at] = 1;
+        }
+        for (size_t at = 0; at < bytes; at += 2 * PAGE_BYTES) {
+            madvise(holes + at, PAGE_BYTES, MADV_DONTNEED);
+        }
         if (fd < 0 || write(fd, "1", 1) != 1) {
             atomic_store(&compacting, false);
         }
         close(fd);
+        munmap(holes, bytes);
     }
     return NULL;
 }
+
+#define MIGRATING_PAGES  (32 * SUPERPAGE_PAGES)
+#define MIGRATING_ROUNDS 150
 
 /* While the kernel migrates pages it may say "again" in the middle of a move.
  * What it moved must be counted all the same (6.18 forgets some of it). */
@@ -416,39 +433,31 @@ static void moves_of_migrating_pages(void **unused)
     (void)unused;
     struct fixture f;
     pthread_t thread;
-    const pages_t pages = 3 * SUPERPAGE_PAGES;
+    const uint64_t bytes = pages_to_bytes(MIGRATING_PAGES);
     if (access("/proc/sys/vm/compact_memory", W_OK) != 0) {
         skip_because("only root can make the kernel compact memory");
     }
-    fixture_open(&f, RAM_PAGES, CACHE_PAGES);
-    must_allocate(&f, cfn(0), pages);
-    /* In single pages, of known contents. */
-    for (pages_t at = 0; at < pages; at += SUPERPAGE_PAGES) {
-        must_place(&f, cfn(at), gfn(at), 1);
-        must_place(&f, cfn(at + 1), gfn(at + 1), SUPERPAGE_PAGES - 1);
-    }
-    fill(&f, gfn(0), pages);
-    assert_int_equal(ram_huge(&f), 0);
+    fixture_map(&f, MIGRATING_PAGES);
+    /* Single pages, from all over the machine's memory. */
+    madvise((void *)f.ram.a, bytes, MADV_NOHUGEPAGE);
+    fill(&f, gfn(0), MIGRATING_PAGES);
+    assert_int_equal(linux_host_open(&f.host, f.ram, bytes, bytes), 0);
+    assert_resident(&f, MIGRATING_PAGES, 0);
     atomic_store(&compacting, true);
     assert_int_equal(pthread_create(&thread, NULL, compact, NULL), 0);
-    for (int round = 0; round < 400; round++) {
-        for (pages_t at = 0; at < pages; at += SUPERPAGE_PAGES) {
-            pages_t done = 0, moved = 0;
-            while (done < SUPERPAGE_PAGES) {
-                gfn_t guest = gfn(at + done);
-                cfn_t cache = cfn(at + done);
-                pages_t left = SUPERPAGE_PAGES - done;
-                int err = round % 2 == 0 ? OPS->take(&f.host, guest, cache, left, &moved)
-                                         : OPS->place(&f.host, cache, guest, left, &moved);
-                assert_true(err == 0 || err == -EAGAIN || err == -EBUSY);
-                done += moved;
-            }
+    for (int round = 0; round < MIGRATING_ROUNDS; round++) {
+        haddr_t from = round % 2 == 0 ? f.ram : f.host.cache;
+        haddr_t to = round % 2 == 0 ? f.host.cache : f.ram;
+        for (uint64_t done = 0, moved = 0; done < bytes; done += moved) {
+            int err = uffd_move(&f.host.split.mover, haddr_add(to, done), haddr_add(from, done),
+                                bytes - done, false, &moved);
+            assert_true(err == 0 || err == -EAGAIN || err == -EBUSY);
         }
-        assert_resident(&f, round % 2 == 0 ? 0 : pages, round % 2 == 0 ? pages : 0);
     }
     bool compacted = atomic_exchange(&compacting, false);
     pthread_join(thread, NULL);
-    check_ram(&f, gfn(0), pages, 1);
+    assert_resident(&f, MIGRATING_PAGES, 0);
+    check_ram(&f, gfn(0), MIGRATING_PAGES, 1);
     fixture_close(&f);
     if (!compacted) {
         skip_because("this kernel does not compact memory on request");
