@@ -32,6 +32,13 @@ as_root() {
     fi
 }
 
+# May we serve page faults that the kernel takes on a guest's memory? Ordinary users may not on most
+# machines.
+may_serve_faults() {
+    [ "$(id -u)" -eq 0 ] || [ -w /dev/userfaultfd ] ||
+        [ "$(cat /proc/sys/vm/unprivileged_userfaultfd 2>/dev/null)" = 1 ]
+}
+
 # apt as a script uses it: no questions, no progress bars, patience with another apt that runs.
 apt_quiet() {
     as_root env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 \
