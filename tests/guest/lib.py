@@ -162,6 +162,11 @@ class Observer:
             raise Failed("the observer took no sample")
         self.first = json.loads(line)
 
+    def stop(self):
+        """Ends it. Returns what it saw."""
+        self.process.terminate()
+        return self.report()
+
     def report(self):
         """What it saw until the domain ended."""
         line = self.process.stdout.readline()
@@ -304,8 +309,9 @@ class Session:
                               env=self.environment, text=True, capture_output=True,
                               stdin=subprocess.DEVNULL, timeout=limit_s, check=False)
 
-    def start_qemu(self, words, target=None, name=None):
-        """Starts QEMU with just these arguments. Its stderr goes to a file."""
+    def start_qemu(self, words, target=None, name=None, options=()):
+        """Starts QEMU with just these arguments, and `ballast run` with these options. Its stderr
+        goes to a file."""
         self.count += 1
         name = name or f"guest{self.count}"
         folder = self.folder / f"{self.count}"
@@ -313,20 +319,22 @@ class Session:
         command = [QEMU, *words]
         if target is not None:
             command = [build_dir() / "tools/ballast", "run", "--name", name, "--target", target,
-                       "--", *command]
+                       *options, "--", *command]
         command = [str(word).replace("@FOLDER@", str(folder)) for word in command]
         with open(folder / "stderr", "wb") as stderr, open(folder / "stdout", "wb") as stdout:
             process = self.start(command, stdout=stdout, stderr=stderr)
         return Guest(self, name, process, folder, target)
 
     def start_guest(self, maximum, target=None, accel="tcg", append="", held=False, extra=(),
-                    kernel=None, name=None):
+                    kernel=None, name=None, options=(), reboots=False):
         """Starts Debian's kernel with our initramfs (or another kernel, alone). `held`: it waits
-        for QMP's cont before the first instruction."""
+        for QMP's cont before the first instruction. `reboots`: a reset does not end it."""
         kit = guest_kit()
         words = ["-accel", accel, "-m", maximum, "-nodefaults", "-no-user-config", "-display",
-                 "none", "-no-reboot", "-serial", "file:@FOLDER@/serial", "-qmp",
+                 "none", "-serial", "file:@FOLDER@/serial", "-qmp",
                  "unix:@FOLDER@/qmp,server=on,wait=off"]
+        if not reboots:
+            words += ["-no-reboot"]
         if accel == "kvm":
             words += ["-cpu", "host"]
         if held:
@@ -336,7 +344,7 @@ class Session:
                       f"console=ttyS0 panic=-1 {append}".strip()]
         else:
             words += ["-kernel", kernel]
-        return self.start_qemu([*words, *extra], target, name)
+        return self.start_qemu([*words, *extra], target, name, options)
 
     def boot(self, maximum, target=None, **options):
         """Boots a guest that plays its scenario and powers off. Returns it, ended well."""
