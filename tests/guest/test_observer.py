@@ -5,6 +5,7 @@ page too many or too few must be found while a page in flight must not."""
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -22,7 +23,8 @@ def on_cpu(cpu):
 
 
 def run(observer, subject, fault):
-    """Observes for a second, with `fault` done to the subject half-way. Returns the report."""
+    """Observes for a while, with `fault` done to the subject at the end of it; without one the
+    subject ends while its pages move. Returns the report."""
     with subprocess.Popen([subject], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                           text=True, preexec_fn=on_cpu(CPUS[-1])) as moving:
         first = moving.stdout.readline()
@@ -42,13 +44,17 @@ def run(observer, subject, fault):
             print("skipped: this kernel has no PAGEMAP_SCAN")
             sys.exit(SKIP)
         assert json.loads(event)["event"] == "first-sample", event
-        time.sleep(0.7)
-        moving.stdin.write(fault)
-        moving.stdin.flush()
-        time.sleep(0.7)
-        moving.stdin.close()
+        time.sleep(1)
+        if fault:
+            moving.stdin.write(fault)
+            moving.stdin.flush()
+            assert moving.stdout.readline() == "done\n"
+            # It takes one more sample after this.
+            watching.send_signal(signal.SIGINT)
+        else:
+            moving.stdin.close()
         report = json.loads(watching.stdout.readline())
-        status = watching.wait(timeout=30)
+        status = watching.wait()
     print(json.dumps({key: value for key, value in report.items() if key != "details"}))
     assert status == (0 if report["good"] else 1), status
     return report
@@ -58,13 +64,18 @@ def main():
     observer, subject = sys.argv[1:3]
 
     print("nothing wrong:")
-    report = run(observer, subject, "")
-    settled = report["in_flight_reread"] + report["in_flight_stopped"]
-    assert report["good"] and report["deviations"] == 0, report
-    assert report["samples"] > 10, report
-    assert settled > 0 or len(CPUS) == 1, "no page was ever seen in flight: the test does not test what it should"
-    assert report["sum_min_pages"] == report["sum_max_pages"] == report["target_pages"]
-    assert report["smaps_checks"] > 0, report
+    settled = 0
+    # Whether pages move while they are counted is up to the scheduler: it gets some chances.
+    for _ in range(10):
+        report = run(observer, subject, "")
+        assert report["good"] and report["deviations"] == 0, report
+        assert report["sum_min_pages"] == report["sum_max_pages"] == report["target_pages"]
+        assert report["smaps_checks"] > 0, report
+        settled += report["in_flight_reread"] + report["in_flight_stopped"]
+        if settled > 0:
+            break
+    assert settled > 0 or len(CPUS) == 1, \
+        "no page was ever seen in flight: the test does not test what it should"
 
     for name, fault, difference in (("one too many", "+", 1), ("one too few", "-", -1)):
         print(f"{name}:")

@@ -286,7 +286,8 @@ static void print_line(json_t *object)
     json_decref(object);
 }
 
-/* Samples until the process ends or we are told to. */
+/* Samples until the process ends or we are told to; then once more, so that what was so when we
+ * were told is seen. */
 static void observe(struct residency_reader *reader, const struct subject *subject, unsigned hz,
                     struct tally *tally)
 {
@@ -294,12 +295,14 @@ static void observe(struct residency_reader *reader, const struct subject *subje
     uint64_t start = now_ns();
     uint64_t next = start;
     uint64_t last = start;
+    bool told;
 
-    while (!ended_by_signal) {
+    do {
         uint64_t now = now_ns();
         struct reading reading;
         enum verdict verdict;
 
+        told = ended_by_signal != 0;
         tally->gap_max_ns = max_u64(tally->gap_max_ns, now - last);
         last = now;
         verdict = take_sample(reader, subject, tally, now - start, &reading);
@@ -318,8 +321,10 @@ static void observe(struct residency_reader *reader, const struct subject *subje
         if (next < now_ns()) {
             next = now_ns();
         }
-        sleep_until(next);
-    }
+        if (!ended_by_signal) {
+            sleep_until(next);
+        }
+    } while (!told);
 }
 
 static int report(const struct subject *subject, unsigned hz, const struct tally *tally)

@@ -6,7 +6,8 @@
  *
  * Prints "PID RAM+BYTES CACHE+BYTES TARGET" and then reads letters from its
  * standard input until that ends: '+' takes one page too many from the host,
- * '-' gives one of its pages back, and both stay so.
+ * '-' gives one of its pages back, and both stay so. Each is answered by a line
+ * when it is done.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -153,7 +154,11 @@ int main(void)
             take_page_from_host(ram + SPARE * PAGE);
         } else if (letter == '-') {
             madvise(cache + OWN_END * PAGE, PAGE, MADV_DONTNEED);
+        } else {
+            continue;
         }
+        puts("done");
+        fflush(stdout);
     }
     /* The end comes while pages move, as a domain's does. */
     _exit(0);
