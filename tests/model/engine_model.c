@@ -372,7 +372,8 @@ static void race(void *unused, const struct fake_call *call)
                        call->op == FAKE_CLEAR_GUEST;
     if (about_guest && one_in(model.write_one_in)) {
         model.raced++;
-        write_page(gfn_add(call->guest, draw(call->pages)), some_token());
+        uint32_t token = some_token(); /* one draw after the other, for every compiler */
+        write_page(gfn_add(call->guest, draw(call->pages)), token);
     }
 }
 
@@ -577,7 +578,8 @@ static void use_given(gfn_t from)
         gfn_t at = gfn((from.n + seen) % model.max);
         run = p2m_run(p2m, at, SP);
         if (p2m_get(p2m, at) == P2M_GIVEN) {
-            write_page(gfn_add(at, draw(run)), some_token());
+            uint32_t token = some_token();
+            write_page(gfn_add(at, draw(run)), token);
             return;
         }
     }
