@@ -115,8 +115,9 @@ static void linux_wake(void *context, gfn_t at, pages_t pages)
     uffd_wake(host->uffd, guest_address(host, at), pages_to_bytes(pages));
 }
 
-/* The guest may be writing: each word is read once, and none must be kept. */
-static bool page_looks_zero(haddr_t at)
+/* The guest may be writing: each word is read once, and none must be kept. That
+ * is a race by design, which a sanitizer need not report. */
+__attribute__((no_sanitize("thread"))) static bool page_looks_zero(haddr_t at)
 {
     const uint64_t *words = (const uint64_t *)at.a;
     uint64_t any = 0;

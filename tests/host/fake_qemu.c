@@ -85,13 +85,6 @@ EXPORT void aio_bh_schedule_oneshot_full(void *context, void (*function)(void *o
 EXPORT void qmp_balloon(int64_t bytes, void **error);
 EXPORT void error_free(void *error);
 
-/* The agent looks at guest RAM while the guest writes to it: no race of ours. */
-EXPORT const char *__tsan_default_suppressions(void);
-const char *__tsan_default_suppressions(void)
-{
-    return "race:page_looks_zero\n";
-}
-
 void *memory_region_from_host(void *host, uint64_t *offset)
 {
     for (size_t i = 0; i < block_count; i++) {

@@ -42,13 +42,6 @@ static int file_fd = -1, direct_fd = -1;
 static atomic_bool finished;
 static atomic_uint_fast64_t operations, direct_reads, forks;
 
-/* Guest RAM is looked at while the guest writes to it: that is no race of ours. */
-__attribute__((visibility("default"))) const char *__tsan_default_suppressions(void);
-const char *__tsan_default_suppressions(void)
-{
-    return "race:page_looks_zero\n";
-}
-
 static unsigned owner(pages_t page, unsigned piece)
 {
     return (unsigned)(page % 4 == 3 ? page / 4 : page + piece) % THREADS;
