@@ -18,6 +18,7 @@
 #include "ctl/client.h"
 #include "ctl/runtime_dir.h"
 #include "domain.h"
+#include "waiting.h"
 
 #define DEFAULT_TIMEOUT_S 5
 #define MAX_TIMEOUT_S     3600
@@ -50,17 +51,9 @@ struct victim {
     int pidfd; /* -1: not found */
 };
 
-static int64_t now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 static int left_ms(int64_t deadline)
 {
-    int64_t left = deadline - now_ms();
+    int64_t left = deadline - waiting_now_ms();
 
     return left > 0 ? (int)left : 0;
 }
@@ -169,7 +162,7 @@ static int kill_domain(struct victim *victim)
                   victim->name, (long)victim->pid, strerror(errno));
         return EXIT_FAILED;
     }
-    if (!wait_until_gone(victim, now_ms() + KILL_MS)) {
+    if (!wait_until_gone(victim, waiting_now_ms() + KILL_MS)) {
         cli_error("the domain '%s' was killed (process %ld) and is still not gone after %d s; "
                   "look at what the process waits for",
                   victim->name, (long)victim->pid, KILL_MS / 1000);
@@ -234,7 +227,7 @@ static int destroy(const char *base, const char *name, int timeout_ms)
     struct victim victim = {
         .base = base,
         .name = name,
-        .deadline = now_ms() + timeout_ms,
+        .deadline = waiting_now_ms() + timeout_ms,
         .pidfd = -1,
     };
     enum runtime_state state;

@@ -22,6 +22,7 @@
 #include "cli.h"
 #include "ctl/runtime_dir.h"
 #include "domain.h"
+#include "waiting.h"
 
 #define SCAN_MS 1000
 /* A domain that does not listen is tried this often, for so long; then with
@@ -74,22 +75,6 @@ struct follower {
     int64_t scan_at_ms;
     sigset_t waiting_mask; /* signals end us only while waiting */
 };
-
-static volatile sig_atomic_t interrupted;
-
-static void on_signal(int number)
-{
-    (void)number;
-    interrupted = 1;
-}
-
-static int64_t now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 static void print_time(uint64_t realtime_ns)
 {
@@ -204,7 +189,7 @@ static bool may_come_right(int ret, const struct ctl_error *error)
  * after it printed why the only one cannot be followed. */
 static int connect_to(const struct follower *follower, struct followed *followed)
 {
-    int64_t now = now_ms();
+    int64_t now = waiting_now_ms();
     int limit_ms = follower->only != NULL ? DOMAIN_ANSWER_MS : GREET_MS;
     struct ctl_error error;
     json_t *result = NULL;
@@ -226,7 +211,7 @@ static int connect_to(const struct follower *follower, struct followed *followed
     }
     followed->retry_ms = now + (now - followed->since_ms < EAGER_MS ? RETRY_MS : SCAN_MS);
     if (ret == -ETIMEDOUT) {
-        followed->retry_ms = now_ms() + SCAN_MS;
+        followed->retry_ms = waiting_now_ms() + SCAN_MS;
     }
     return 0;
 }
@@ -274,7 +259,7 @@ static int add(struct follower *follower, const char *name)
         return EXIT_FAILED;
     }
     follower->list = list;
-    list[follower->count] = (struct followed){.found = true, .since_ms = now_ms()};
+    list[follower->count] = (struct followed){.found = true, .since_ms = waiting_now_ms()};
     snprintf(list[follower->count].name, sizeof(list->name), "%s", name);
     follower->count++;
     return 0;
@@ -309,7 +294,7 @@ static int scan(struct follower *follower)
     int ret;
 
     watch_base(follower);
-    follower->scan_at_ms = now_ms() + SCAN_MS;
+    follower->scan_at_ms = waiting_now_ms() + SCAN_MS;
     ret = runtime_list(follower->base, &entries, &count);
     if (ret < 0) {
         cli_error("the domains in %s cannot be listed: %s; check that it is your folder",
@@ -348,7 +333,8 @@ static int connect_all(struct follower *follower)
     for (size_t i = 0; i < follower->count && ret == 0; i++) {
         struct followed *followed = &follower->list[i];
 
-        if (followed->client == NULL && !followed->refused && now_ms() >= followed->retry_ms) {
+        if (followed->client == NULL && !followed->refused &&
+            waiting_now_ms() >= followed->retry_ms) {
             ret = connect_to(follower, followed);
         }
     }
@@ -368,7 +354,7 @@ static int wait_ms(const struct follower *follower)
             until = followed->retry_ms;
         }
     }
-    left = until - now_ms();
+    left = until - waiting_now_ms();
     return left > 0 ? (int)left : 0;
 }
 
@@ -436,8 +422,8 @@ static int follow(struct follower *follower)
     bool gone = false;
     int ret = 0;
 
-    while (ret == 0 && !interrupted) {
-        if (now_ms() >= follower->scan_at_ms) {
+    while (ret == 0 && !waiting_interrupted()) {
+        if (waiting_now_ms() >= follower->scan_at_ms) {
             ret = scan(follower);
         }
         if (follower->only != NULL && follower->count == 0) {
@@ -455,24 +441,6 @@ static int follow(struct follower *follower)
         }
     }
     return ret;
-}
-
-/* Signals end us between two events, so that no line is cut. */
-static void catch_signals(struct follower *follower)
-{
-    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
-    const struct sigaction action = {.sa_handler = on_signal};
-    sigset_t blocked;
-
-    sigemptyset(&blocked);
-    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
-        sigaddset(&blocked, signals[i]);
-    }
-    sigprocmask(SIG_BLOCK, &blocked, &follower->waiting_mask);
-    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
-        sigdelset(&follower->waiting_mask, signals[i]);
-        sigaction(signals[i], &action, NULL);
-    }
 }
 
 static int run(int argc, char **argv)
@@ -501,7 +469,7 @@ static int run(int argc, char **argv)
         }
     }
     if (ret == 0) {
-        catch_signals(&follower);
+        waiting_catch_signals(&follower.waiting_mask); /* no line is cut */
         ret = follow(&follower);
     }
     while (follower.count > 0) {

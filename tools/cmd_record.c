@@ -16,6 +16,7 @@
 #include "ctl/runtime_dir.h"
 #include "domain.h"
 #include "trace.h"
+#include "waiting.h"
 
 static const char help[] =
     "Usage: ballast record NAME -o TRACE [--interval MS]\n"
@@ -33,14 +34,6 @@ static const char help[] =
 
 #define INTERVAL_DEFAULT_MS 100
 #define INTERVAL_MAX_MS     60000
-
-static volatile sig_atomic_t interrupted;
-
-static void on_signal(int number)
-{
-    (void)number;
-    interrupted = 1;
-}
 
 static uint64_t now_ns(void)
 {
@@ -118,7 +111,7 @@ static int record_samples(struct recording *recording, json_t *state)
     uint64_t next = start;
     int ret = 0;
 
-    while (ret == 0 && !interrupted) {
+    while (ret == 0 && !waiting_interrupted()) {
         struct ctl_error error;
         int asked = ctl_client_call(recording->client, "query-domain", NULL, DOMAIN_ANSWER_MS,
                                     &state, &error);
@@ -145,7 +138,6 @@ static int record_samples(struct recording *recording, json_t *state)
 
 static int record(struct recording *recording, const char *base)
 {
-    const struct sigaction action = {.sa_handler = on_signal};
     char socket_path[PATH_MAX];
     struct ctl_error error;
     json_t *state;
@@ -174,9 +166,7 @@ static int record(struct recording *recording, const char *base)
                   recording->path, strerror(errno));
         ret = EXIT_FAILED;
     }
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGHUP, &action, NULL);
+    waiting_catch_signals(NULL);
     if (ret == 0) {
         ret = write_line(recording, trace_header(state, time(NULL), recording->interval_ms));
     }

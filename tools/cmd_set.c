@@ -18,6 +18,7 @@
 #include "base/types.h"
 #include "cli.h"
 #include "domain.h"
+#include "waiting.h"
 
 /* Growing brings memory from the host, at a gigabyte a second or so. */
 #define SET_MS         10000
@@ -56,25 +57,9 @@ struct change {
     bool wait;
     int timeout_ms; /* -1: none */
     struct ctl_client *client;
-    sigset_t waiting_mask; /* while waiting for events; else SIGINT is blocked */
+    sigset_t waiting_mask; /* while waiting for events; else signals are blocked */
     bool has_progress;     /* the progress line is not finished */
 };
-
-static volatile sig_atomic_t interrupted;
-
-static void on_signal(int number)
-{
-    (void)number;
-    interrupted = 1;
-}
-
-static int64_t now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 static uint64_t bytes_of(const json_t *state, const char *key)
 {
@@ -227,17 +212,17 @@ static int look(struct change *change, const json_t *state)
 /* Waits until the total is the target. Takes over `state`, the first look. */
 static int wait_until_reached(struct change *change, json_t *state)
 {
-    int64_t deadline = change->timeout_ms < 0 ? INT64_MAX : now_ms() + change->timeout_ms;
+    int64_t deadline = change->timeout_ms < 0 ? INT64_MAX : waiting_now_ms() + change->timeout_ms;
     int looked = look(change, state);
     int ret = EXIT_FAILED;
 
     while (looked == 0) {
         struct ctl_error error = {.desc = "it closed the connection; it has probably ended"};
-        int64_t left = deadline - now_ms();
+        int64_t left = deadline - waiting_now_ms();
         json_t *next = NULL;
         int asked;
 
-        if (interrupted) {
+        if (waiting_interrupted()) {
             end_progress(change);
             fail_above_target(change, state, "interrupted");
             ret = EXIT_INTERRUPTED;
@@ -249,7 +234,7 @@ static int wait_until_reached(struct change *change, json_t *state)
             break;
         }
         asked = wait_for_news(change, left < POLL_MS ? (int)left : POLL_MS);
-        if (asked == 0 && !interrupted) {
+        if (asked == 0 && !waiting_interrupted()) {
             asked = domain_query_on(change->client, &next, &error);
         }
         if (asked < 0 && asked != -ETIMEDOUT) {
@@ -309,19 +294,6 @@ static int check_range(const struct change *change, const json_t *before)
     return EXIT_FAILED;
 }
 
-/* From here on SIGINT is noticed only while waiting for events. */
-static void catch_interrupts(struct change *change)
-{
-    const struct sigaction action = {.sa_handler = on_signal};
-    sigset_t blocked;
-
-    sigemptyset(&blocked);
-    sigaddset(&blocked, SIGINT);
-    sigprocmask(SIG_BLOCK, &blocked, &change->waiting_mask);
-    sigdelset(&change->waiting_mask, SIGINT);
-    sigaction(SIGINT, &action, NULL);
-}
-
 static int set_on_connection(struct change *change)
 {
     struct ctl_error error;
@@ -331,7 +303,7 @@ static int set_on_connection(struct change *change)
     int ret = 0;
 
     if (change->wait) {
-        catch_interrupts(change);
+        waiting_catch_signals(&change->waiting_mask);
         ret = domain_call(change->client, "subscribe", NULL, DOMAIN_ANSWER_MS, &result, &error);
         json_decref(result);
     }
