@@ -135,6 +135,13 @@ __attribute__((noreturn)) static void refuse_build(const struct guest_problem *p
         }
         break;
     case GUEST_FAILED_MEMORY:
+        if (err == -ENOMEM && problem->limit == MEMORY_LIMIT_OTHER) {
+            stop(BALLAST_EXIT_REFUSED,
+                 "the kernel refuses %" PRIu64
+                 " MiB for the target, though they seem to be there; look at the limits on this "
+                 "process (ulimit -v) and at vm.overcommit_memory, or lower --target",
+                 MIB(config.target_bytes));
+        }
         if (err == -ENOMEM) {
             stop(BALLAST_EXIT_REFUSED,
                  "the host cannot give the target: %" PRIu64 " MiB wanted, %" PRIu64

@@ -106,6 +106,12 @@ static int explain_target(int err, const struct guest_problem *problem, struct c
                       MIB(pages_to_bytes(r.max_pages)));
         break;
     case -ENOMEM:
+        if (problem->limit == MEMORY_LIMIT_OTHER) {
+            ctl_error_set(error, CTL_HOST_MEMORY,
+                          "the kernel refuses the memory, though it seems to be there; look at the "
+                          "limits on the process and at vm.overcommit_memory");
+            break;
+        }
         ctl_error_set(error, CTL_HOST_MEMORY,
                       "the host can give %" PRIu64
                       " MiB more at most (%s); free memory or ask for less",

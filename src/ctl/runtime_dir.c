@@ -330,8 +330,8 @@ void runtime_dir_close(struct runtime_dir *dir)
 int runtime_clean(const char *base, const char *name)
 {
     int base_fd = -1;
-    int dir_fd;
-    int lock_fd;
+    int dir_fd = -1;
+    int lock_fd = -1;
     int ret;
 
     if (!runtime_name_is_valid(name)) {

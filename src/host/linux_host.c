@@ -226,6 +226,9 @@ static int fault_in(struct linux_host *host, haddr_t at, uint64_t bytes)
         err = verdict_of_allocate(sys_madvise(haddr_add(at, done), step, MADV_POPULATE_WRITE));
         done += step;
     }
+    if (err != 0) {
+        host->short_limit = MEMORY_LIMIT_OTHER;
+    }
     return err;
 }
 
@@ -249,8 +252,12 @@ static void mark_pieces(const struct linux_host *host, haddr_t at, uint64_t byte
 static int map_aside(struct linux_host *host, uint64_t bytes, haddr_t *aside)
 {
     haddr_t at;
-    int err = host_has(host, bytes) ? map_aligned(bytes, &at) : -ENOMEM;
+    if (!host_has(host, bytes)) {
+        return -ENOMEM;
+    }
+    int err = map_aligned(bytes, &at);
     if (err != 0) {
+        host->short_limit = MEMORY_LIMIT_OTHER;
         return verdict_of_allocate(err);
     }
     advise(at, bytes);

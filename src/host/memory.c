@@ -88,6 +88,23 @@ static uint64_t left_in_cgroup(const struct cgroup_version *version, const char 
     return limit - min_u64(limit, usage);
 }
 
+/* Whether a list such as "memory,hugetlb" has a word; the empty list has "". */
+static bool has_word(const char *list, size_t length, const char *word)
+{
+    const char *end = list + length;
+    for (const char *at = list;;) {
+        const char *comma = memchr(at, ',', (size_t)(end - at));
+        size_t size = (size_t)((comma != NULL ? comma : end) - at);
+        if (size == strlen(word) && strncmp(at, word, size) == 0) {
+            return true;
+        }
+        if (comma == NULL) {
+            return false;
+        }
+        at = comma + 1;
+    }
+}
+
 /* The path of our cgroup in that hierarchy: the third field of the line of
  * /proc/self/cgroup whose second names the controller. */
 static bool own_cgroup(const char *text, const char *controllers, char *path, size_t capacity)
@@ -99,8 +116,7 @@ static bool own_cgroup(const char *text, const char *controllers, char *path, si
         if (third != NULL && (end == NULL || third < end)) {
             size_t length = (size_t)(third - second - 1);
             size_t path_length = end != NULL ? (size_t)(end - third - 1) : strlen(third + 1);
-            if (length == strlen(controllers) && strncmp(second + 1, controllers, length) == 0 &&
-                path_length < capacity) {
+            if (has_word(second + 1, length, controllers) && path_length < capacity) {
                 memcpy(path, third + 1, path_length);
                 path[path_length] = '\0';
                 return true;

@@ -13,6 +13,9 @@
 enum memory_limit {
     MEMORY_LIMIT_HOST,   /* MemAvailable in /proc/meminfo */
     MEMORY_LIMIT_CGROUP, /* memory.max (v2) or memory.limit_in_bytes (v1) */
+    /* Never answered below: the kernel refused although there seemed to be
+     * enough (RLIMIT_AS, vm.overcommit_memory, a limit that we do not read). */
+    MEMORY_LIMIT_OTHER,
 };
 
 /* Reads it afresh. Page cache that the kernel can drop counts as available;
