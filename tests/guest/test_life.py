@@ -225,5 +225,31 @@ def test_migration(session):
     wait_rounds(third, 2)
 
 
+def test_options(session):
+    """what QEMU may be told to do with its memory: lock it, allocate it at once, a sandbox"""
+    for extra in (["-overcommit", "mem-lock=on"],
+                  ["-machine", "memory-backend=r", "-object",
+                   "memory-backend-ram,id=r,size=512M,prealloc=on,prealloc-threads=2"],
+                  ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,"
+                   "resourcecontrol=deny"]):
+        _, report = lib.observed_boot(session, "512M", "160M", extra=extra)
+        print(f"  {extra[0]}: {lib.describe_report(report)}")
+
+
+def test_dump(session):
+    """a dump of all guest memory reads every PoD entry, and the total stays"""
+    guest = start_balloon_guest(session, "512M", "192M")
+    guest.wait_said("scenario balloon")
+    wait_settled(guest)
+    observer = lib.Observer(session, guest.name)
+    qmp = guest.qmp()
+    qmp.call("dump-guest-memory", paging=False, protocol=f"file:{guest.folder}/dump")
+    qmp.close()
+    (guest.folder / "dump").unlink()
+    wait_rounds(guest, 2)
+    report = observer.stop()
+    lib.check(report["good"], f"the kernel's books say otherwise: {report}")
+
+
 lib.run_tests(test_targets, test_host_lacks_memory, test_resets, test_pause,
-              test_destroy_while_waiting, test_migration)
+              test_destroy_while_waiting, test_migration, test_options, test_dump)
