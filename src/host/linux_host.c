@@ -5,13 +5,11 @@
 #include "host/sys.h"
 #include "host/uffd.h"
 #include "host/verdict.h"
+#include "host/zero.h"
 
-#include <isa-l.h>
 #include <stdio.h>
 #include <string.h>
 
-/* How much of a page glance() looks at: a cache line. */
-#define GLANCE_WORDS 8
 /* A host is never brought below this much available memory on our account. */
 #define HEADROOM_BYTES (UINT64_C(64) << 20)
 
@@ -115,24 +113,12 @@ static void linux_wake(void *context, gfn_t at, pages_t pages)
     uffd_wake(host->uffd, guest_address(host, at), pages_to_bytes(pages));
 }
 
-/* The guest may be writing: each word is read once, and none must be kept. That
- * is a race by design, which a sanitizer need not report. */
-__attribute__((no_sanitize("thread"))) static bool page_looks_zero(haddr_t at)
-{
-    const uint64_t *words = (const uint64_t *)at.a;
-    uint64_t any = 0;
-    for (int i = 0; i < GLANCE_WORDS; i++) {
-        any |= __atomic_load_n(&words[i], __ATOMIC_RELAXED);
-    }
-    return any == 0;
-}
-
 static pages_t linux_glance(void *context, gfn_t at, pages_t pages, bool zero)
 {
     struct linux_host *host = context;
     haddr_t page = guest_address(host, at);
     pages_t run = 0;
-    while (run < pages && page_looks_zero(haddr_add(page, pages_to_bytes(run))) == zero) {
+    while (run < pages && zero_glance(haddr_add(page, pages_to_bytes(run))) == zero) {
         run++;
     }
     return run;
@@ -143,21 +129,16 @@ static pages_t linux_compare(void *context, cfn_t at, pages_t pages)
     struct linux_host *host = context;
     haddr_t page = cache_address(host, at);
     pages_t run = 0;
-    while (run < pages &&
-           isal_zero_detect((void *)haddr_add(page, pages_to_bytes(run)).a, PAGE_BYTES) == 0) {
+    while (run < pages && zero_compare(haddr_add(page, pages_to_bytes(run)))) {
         run++;
     }
     return run;
 }
 
-/* Reading is cheaper than writing, and most pages that are given up are zero:
- * Linux guests zero them first (init_on_alloc). */
 static void fill_with_zeros(haddr_t at, pages_t pages)
 {
     for (; pages != 0; pages--, at = haddr_add(at, PAGE_BYTES)) {
-        if (isal_zero_detect((void *)at.a, PAGE_BYTES) != 0) {
-            memset((void *)at.a, 0, PAGE_BYTES);
-        }
+        zero_fill(at);
     }
 }
 

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Does a page hold only zeros? Nothing beyond the page is ever read: the next
+ * one may be missing, and our own thread would wait for it for ever.
+ */
+#ifndef BALLAST_HOST_ZERO_H
+#define BALLAST_HOST_ZERO_H
+
+#include "base/types.h"
+
+/* Looks at the first cache line only, while others may be writing: false means
+ * that the page is not zero, true that it may be. */
+bool zero_glance(haddr_t page);
+
+/* Compares the whole page, which nobody writes to meanwhile. */
+bool zero_compare(haddr_t page);
+
+/* Fills a page with zeros, which others may be writing to. A page that is zero
+ * is only read: that is cheaper. */
+void zero_fill(haddr_t page);
+
+#endif
