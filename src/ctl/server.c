@@ -223,6 +223,20 @@ static void client_drop(struct ctl_server *server, struct client *client)
     client_run_after(server, client);
 }
 
+/* Turns a message into a line as ctl_encode() does, and drops our reference to
+ * it. NULL stands for a message that there was no memory for: -ENOMEM. */
+static int encode_and_drop(json_t *message, char **line, size_t *length)
+{
+    int ret;
+
+    if (message == NULL) {
+        return -ENOMEM;
+    }
+    ret = ctl_encode(message, line, length);
+    json_decref(message);
+    return ret;
+}
+
 /* Queues a message and drops our reference to it. A client whose answer cannot
  * be made, for want of memory, is closed: it must not wait for it for ever. */
 static int client_reply(struct client *client, json_t *message)
@@ -231,11 +245,7 @@ static int client_reply(struct client *client, json_t *message)
     size_t length;
     int ret;
 
-    if (message == NULL) {
-        return -ENOMEM;
-    }
-    ret = ctl_encode(message, &line, &length);
-    json_decref(message);
+    ret = encode_and_drop(message, &line, &length);
     if (ret < 0) {
         return ret;
     }
@@ -533,11 +543,7 @@ static int send_at_once(int fd, json_t *message)
     ssize_t sent;
     int ret;
 
-    if (message == NULL) {
-        return -ENOMEM;
-    }
-    ret = ctl_encode(message, &line, &length);
-    json_decref(message);
+    ret = encode_and_drop(message, &line, &length);
     if (ret < 0) {
         return ret;
     }
