@@ -131,6 +131,8 @@ static void print_state(const json_t *state)
            "faults", domain_integer(state, "faults"), us(state, "fault_p50_ns"),
            us(state, "fault_p99_ns"), us(state, "fault_max_ns"));
     print_moves("to the guest", state, "populated_2m", "populated_4k");
+    printf("  %-12s %" JSON_INTEGER_FORMAT " of these superpages, before the guest touched them\n",
+           "ahead", domain_integer(state, "ahead_2m"));
     print_moves("reclaimed", state, "reclaimed_2m", "reclaimed_4k");
     print_balloon(state);
     printf("  %-12s %" JSON_INTEGER_FORMAT " because the cache was empty\n", "sweeps",

@@ -35,6 +35,7 @@ static const struct {
     {"faults", JSON_INTEGER},
     {"populated_2m", JSON_INTEGER},
     {"populated_4k", JSON_INTEGER},
+    {"ahead_2m", JSON_INTEGER},
     {"reclaimed_2m", JSON_INTEGER},
     {"reclaimed_4k", JSON_INTEGER},
     {"sweeps", JSON_INTEGER},

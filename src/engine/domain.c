@@ -1,18 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine/domain.h"
 
+#include "engine/placing.h"
 #include "engine/reclaim.h"
 #include "engine/reservation.h"
 #include "engine/transfer.h"
 
 #include <errno.h>
-
-/* Neighbours that are placed together with a touched single page: the fault
- * costs much more than the pages. Fewer when the cache runs low. */
-#define CLUSTER_MAX_PAGES 16
-#define CLUSTER_SHARE     64
-/* Cached pages that are tried in turn if the host says that one is busy. */
-#define BUSY_TRIES 4
 
 static size_t p2m_part_bytes(pages_t max_pages)
 {
@@ -129,103 +123,6 @@ int domain_build_step(struct domain *domain, pages_t step_pages, pages_t *missin
     return 0;
 }
 
-static bool is_fatal(int err)
-{
-    return err == -EIO || err == -ESRCH;
-}
-
-/* Places a cached superpage on one that is POD throughout. Unless the error is
- * fatal the caller may try single pages instead. */
-static int place_superpage(struct domain *domain, p2m_index_t index)
-{
-    struct p2m_entry *entry = &domain->p2m.entries[index];
-    gfn_t to = p2m_first_gfn(index);
-    if (entry->flags & P2M_TABLE) {
-        int err = domain->ops->flatten_guest(domain->host, to);
-        if (err != 0) {
-            return err == -ESRCH ? err : -EAGAIN; /* the table stays: nothing is harmed */
-        }
-        entry->flags &= (uint8_t)~P2M_TABLE;
-    }
-    slot_index_t slot = cache_find_superpage(&domain->cache);
-    bool huge = domain->cache.slots[slot].list == CACHE_FULL_HUGE;
-    pages_t moved = 0;
-    int err = transfer_place(domain, (struct cache_run){cache_first_cfn(slot), SUPERPAGE_PAGES}, to,
-                             &moved);
-    if (moved == SUPERPAGE_PAGES) {
-        entry->flags |= huge ? P2M_HUGE : P2M_TABLE;
-        domain->counters.populated_2m++;
-        domain->reclaim.superpages_dry = false;
-        return 0;
-    }
-    if (moved != 0) {
-        entry->flags |= P2M_TABLE;
-        domain->counters.populated_4k += moved;
-    }
-    if (err == -EBUSY) {
-        domain->counters.busy_skips++;
-        cache_rotate(&domain->cache, slot);
-    }
-    return err;
-}
-
-/* A page was in place though the p2m said POD. One cached page pays for it. */
-static int adopt(struct domain *domain, gfn_t at)
-{
-    struct cache_run run = cache_find_pages(&domain->cache, 1);
-    int err = domain->ops->release(domain->host, run.at, 1);
-    if (err != 0) {
-        return err == -EAGAIN || err == -ESRCH ? err : transfer_broken(domain);
-    }
-    cache_removed(&domain->cache, run);
-    p2m_set(&domain->p2m, at, 1, P2M_RAM);
-    domain->p2m.entries[p2m_index(at)].flags |= P2M_TABLE;
-    domain->counters.adopted_pages++;
-    domain->ops->wake(domain->host, at, 1);
-    return 0;
-}
-
-/* How many pages to place at `at`, itself included: those up to the end of its
- * aligned neighbourhood that are POD. */
-static pages_t cluster_pages(const struct domain *domain, gfn_t at)
-{
-    pages_t size = CLUSTER_MAX_PAGES;
-    while (size > 1 && size > domain->cache.pages / CLUSTER_SHARE) {
-        size /= 2;
-    }
-    return p2m_run(&domain->p2m, at, size - at.n % size);
-}
-
-/* Places single pages. The cache is not empty and `at` is POD. */
-static int place_singles(struct domain *domain, gfn_t at)
-{
-    pages_t want = cluster_pages(domain, at);
-    for (int tries = 0; tries < BUSY_TRIES; tries++) {
-        struct cache_run run = cache_find_pages(&domain->cache, want);
-        pages_t moved = 0;
-        int err = transfer_place(domain, run, at, &moved);
-        if (moved != 0) {
-            domain->p2m.entries[p2m_index(at)].flags |= P2M_TABLE;
-            domain->counters.populated_4k += moved;
-        }
-        if (is_fatal(err)) {
-            return err;
-        }
-        if (moved != 0) {
-            return 0; /* what came after the touched page can wait for its own fault */
-        }
-        if (err == -EEXIST) {
-            return adopt(domain, at);
-        }
-        if (err != -EBUSY) {
-            return err;
-        }
-        domain->counters.busy_skips++;
-        cache_rotate(&domain->cache, cache_slot_of(run.at));
-    }
-    return -EAGAIN;
-}
-
 /* Makes sure that there is a cached page. */
 static int find_pages(struct domain *domain)
 {
@@ -265,14 +162,7 @@ int domain_populate(struct domain *domain, gfn_t at)
         domain->counters.out_touched++;
         p2m_set(&domain->p2m, at, 1, P2M_POD);
     }
-    p2m_index_t index = p2m_index(at);
-    if (p2m_whole(&domain->p2m, index, P2M_POD) && cache_superpages(&domain->cache) != 0) {
-        err = place_superpage(domain, index);
-        if (is_fatal(err) || p2m_get(&domain->p2m, at) == P2M_RAM) {
-            return is_fatal(err) ? err : 0;
-        }
-    }
-    return place_singles(domain, at);
+    return placing_serve(domain, at);
 }
 
 int domain_discard(struct domain *domain, gfn_t at, pages_t pages)

@@ -48,6 +48,7 @@ struct domain_counters {
     uint64_t spurious;         /* of them, for a gfn that was in place already */
     uint64_t out_touched;      /* gfns that the guest used after it had given them up */
     uint64_t populated_2m;     /* superpages placed */
+    uint64_t ahead_2m;         /* of them, before the guest touched them */
     uint64_t populated_4k;     /* single pages placed, neighbours included */
     uint64_t reclaimed_2m;     /* zero superpages found and taken back */
     uint64_t reclaimed_4k;     /* zero pages found and taken back singly */
@@ -126,7 +127,7 @@ int domain_build_step(struct domain *domain, pages_t step_pages, pages_t *missin
  * goes to the host in its stead, so that the total stays.
  *
  * Work: at most one pass over the populated memory (see reclaim.c) and the
- * placing of one superpage.
+ * placing of a few superpages (see placing.h).
  */
 int domain_populate(struct domain *domain, gfn_t at);
 

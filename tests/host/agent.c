@@ -366,8 +366,9 @@ static void serves_guest_ram(void **unused)
     assert_int_equal(runtime_clean(base, "vm"), 0);
 
     process = start(&(struct plan){0}, RAM, "ready", "touch", "4096", "512", "touch", "100", "1",
-                    "touch", "1024", "1024", "ready", "check", "4096", "512", "check", "100", "1",
-                    "zeros", "101", "411", "check", "1024", "1024", "exit", "7");
+                    "touch", "1024", "512", "touch", "2048", "512", "ready", "check", "4096", "512",
+                    "check", "100", "1", "zeros", "101", "411", "check", "1024", "512", "check",
+                    "2048", "512", "exit", "7");
     wait_ready(&process);
     check_books(&process, 0);
     go_on(&process);
@@ -418,10 +419,11 @@ static void discards(void **unused)
 static void balloon(void **unused)
 {
     (void)unused;
-    struct process process = start(
-        &(struct plan){0}, RAM, "machine", "balloon", "16", "touch", "0", "1024", "ready", "give",
-        "0", "512", "give", "600", "3", "give", "1024", "512", "ready", "touch", "600", "1", "take",
-        "601", "1", "take", "1024", "1", "ready", "check", "600", "1", "reset", "ready");
+    struct process process =
+        start(&(struct plan){0}, RAM, "machine", "balloon", "16", "touch", "0", "512", "touch",
+              "2048", "512", "ready", "give", "0", "512", "give", "2148", "3", "give", "1024",
+              "512", "ready", "touch", "2148", "1", "take", "2149", "1", "take", "1024", "1",
+              "ready", "check", "2148", "1", "reset", "ready");
     wait_ready(&process);
     check_books(&process, 2 * SUPERPAGE_PAGES);
     go_on(&process);
@@ -445,7 +447,7 @@ static void advice_that_is_not_taken(void **unused)
         start(&(struct plan){0}, RAM, "touch", "0", "512", "madvise", "0", "16384", POPULATE_WRITE,
               "madvise", "0", "16384", POPULATE_READ, "madvise", "0", "16384", MERGEABLE, "madvise",
               "0", "16384", DOFORK, "forkexit", "fixed", "mremap", "elsewhere", "mlockall", "check",
-              "0", "512", "touch", "512", "512", "ready");
+              "0", "512", "touch", "1024", "512", "ready");
     wait_ready(&process);
     check_books(&process, 2 * SUPERPAGE_PAGES);
     go_on(&process);
