@@ -4,65 +4,19 @@
 dry and goes on, moves to another process. Its data stays as it was throughout."""
 
 import json
-import re
 import subprocess
 import time
 
 import lib
+from pattern import SETTLE_LIMIT_S, mem_total_pages, set_target, settled, wait_rounds, wait_settled
 
 # Each round of the guest that says "intact" has read all of its data.
 DATA_MIB = 24
-SETTLE_LIMIT_S = 120
-
-
-def settled(stat):
-    """Has the balloon done what the target asks for?"""
-    return (stat is not None and stat["state"] == "running" and not stat["shrinking"] and
-            stat["total_pages"] == stat["target_pages"] and
-            stat["out_pages"] == stat["max_pages"] - stat["target_pages"])
-
-
-def wait_settled(guest):
-    """Waits until the balloon has followed, and holds the counts against each other and against
-    the kernel's."""
-    lib.until(lambda: settled(guest.stat()), SETTLE_LIMIT_S,
-              f"{guest.name} should settle: {guest.stat()}", 0.2)
-    observer = lib.Observer(guest.session, guest.name)
-    time.sleep(0.5)
-    report = observer.stop()
-    lib.check(report["good"], f"the kernel's books say otherwise: {report}")
-    stat = guest.stat()
-    lib.check(stat["covered"], f"what has settled is covered: {stat}")
-    lib.check(stat["cache_pages"] == stat["pod_entries_pages"],
-              f"a full balloon leaves C = E: {stat}")
-    return stat
-
-
-def wait_rounds(guest, rounds):
-    """Waits until the guest has found its data intact some more times."""
-    goal = len(guest.said()) + rounds
-
-    def said():
-        lib.check(guest.alive(), f"QEMU ended: {guest.account()}")
-        lib.check(not re.search("DAMAGED", guest.serial), f"data changed: {guest.account()}")
-        return len(guest.said()) >= goal
-    lib.until(said, lib.BOOT_LIMIT_S, "the guest should check its data", 0.2)
-
-
-def mem_total_pages(guest):
-    """What the guest last said of its memory, without what its balloon holds."""
-    return int(re.findall(r"MemTotal (\d+) kB", guest.serial)[-1]) // 4
 
 
 def start_balloon_guest(session, maximum, target, **options):
     return session.start_guest(maximum, target, append="ballast.scenario=balloon "
                                f"ballast.size={DATA_MIB}", **options)
-
-
-def set_target(guest, size):
-    done = guest.session.ballast("set", guest.name, size, "--wait", "--timeout", "100",
-                                 limit_s=120)
-    lib.check(done.returncode == 0, f"ballast set {size}: {done.stdout}{done.stderr}")
 
 
 def test_targets(session):
