@@ -205,6 +205,14 @@ static void refuse_unservable(haddr_t at, uint64_t bytes, const struct qemu_bloc
     }
 }
 
+static void on_reset(bool restoring)
+{
+    guest_reset();
+    if (restoring) {
+        guest_forget();
+    }
+}
+
 /* The guest's balloon driver, once it is up, finds what is asked of it. */
 static void on_ready(void)
 {
@@ -214,7 +222,7 @@ static void on_ready(void)
 void agent_see_block(haddr_t at, uint64_t bytes)
 {
     struct qemu_block block;
-    if (!active || at.a == ram_at.a || !qemu_find_block(at, &block)) {
+    if (!active || at.a == ram_at.a || qemu_machine_is_made() || !qemu_find_block(at, &block)) {
         return;
     }
     if (strncmp(block.owner_type, "memory-backend-", 15) != 0) {
@@ -233,7 +241,7 @@ void agent_see_block(haddr_t at, uint64_t bytes)
              "a device of this guest pins all of its RAM (VFIO, SEV or RDMA), which PoD must be "
              "able to move; leave that device out");
     }
-    static const struct qemu_hooks hooks = {.ready = on_ready, .reset = guest_reset};
+    static const struct qemu_hooks hooks = {.ready = on_ready, .reset = on_reset};
     const struct guest_options options = {
         .pause = config.pause,
         .reserve = config.reserve,

@@ -294,6 +294,13 @@ void guest_reset(void)
     }
 }
 
+void guest_forget(void)
+{
+    if (guest_exists()) {
+        guest_discard(guest.host.ram, guest.host.ram_bytes);
+    }
+}
+
 /* Has the host prepare what the domain lacks, if it lacks anything. */
 static int prepare_growth(pages_t target_pages)
 {

@@ -93,6 +93,10 @@ void guest_take_back(haddr_t page);
 /* The guest starts anew: it has given up nothing. */
 void guest_reset(void);
 
+/* All that is in guest RAM is needed no more: something else is going to be put
+ * there, and may need pages elsewhere, before it has overwritten what is there. */
+void guest_forget(void);
+
 /*
  * Changes the target. -EINVAL if it is below one superpage or above max,
  * -ENOMEM if the host has not what it lacks (problem->available_bytes and

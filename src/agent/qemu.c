@@ -14,9 +14,47 @@ struct notifier {
     void *next, **previous;
 };
 
+/* QEMU's NotifierWithReturn. The error's place is the third argument from QEMU
+ * 9.0 on; before, it is in the data. */
+struct asking_notifier {
+    int (*notify)(struct asking_notifier *self, void *data, void **error);
+    void *next, **previous;
+};
+
+/* What postcopy's notifiers are told (migration/postcopy-ram.h). */
+struct postcopy_data {
+    int reason;
+    void **error; /* before QEMU 9.0 */
+};
+#define POSTCOPY_PROBE 0 /* may there be a postcopy migration to here? */
+
+/* QEMU's DeviceListener (include/hw/qdev-core.h). */
+struct device_listener {
+    void (*realize)(struct device_listener *self, void *device);
+    void (*unrealize)(struct device_listener *self, void *device);
+    bool (*hide_device)(struct device_listener *self, const void *options, bool from_json,
+                        void **error);
+    void *next, **previous;
+};
+
+/* What qmp_query_version returns (qapi/control.json). */
+struct version_info {
+    const struct {
+        int64_t major, minor, micro;
+    } * qemu;
+    char *package;
+};
+
+/* Of RunState (qapi/run-state.json): a snapshot is being loaded. */
+#define RUN_STATE_RESTORE_VM 8
+struct enum_names {
+    const char *const *names;
+};
+
 /* From QEMU 7.2 to 10.0 without change: include/exec/memory.h, qom/object.h,
- * sysemu/reset.h, sysemu/sysemu.h, block/aio.h, qapi/error.h, and
- * qapi-commands-machine.h for qmp_balloon. */
+ * sysemu/reset.h, sysemu/runstate.h, sysemu/sysemu.h, block/aio.h,
+ * qapi/error.h, qapi/qmp/qdict.h, hw/qdev-core.h, migration/postcopy-ram.h, and
+ * what is made from qapi/machine.json and qapi/control.json. */
 static struct {
     void *(*memory_region_from_host)(void *host, uint64_t *offset);
     const char *(*memory_region_name)(const void *region);
@@ -30,6 +68,15 @@ static struct {
                                          void *opaque, const char *name);
     void (*qmp_balloon)(int64_t bytes, void **error);
     void (*error_free)(void *error);
+    void (*error_setg_internal)(void **error, const char *file, int line, const char *function,
+                                const char *format, ...);
+    struct version_info *(*qmp_query_version)(void **error);
+    void (*qapi_free_VersionInfo)(struct version_info *version);
+    void (*postcopy_add_notifier)(struct asking_notifier *notifier);
+    void (*device_listener_register)(struct device_listener *listener);
+    const char *(*qdict_get_try_str)(const void *dict, const char *key);
+    bool (*runstate_check)(int state);
+    const struct enum_names *run_states; /* RunState_lookup */
 } functions;
 
 static bool resolve(void)
@@ -50,6 +97,14 @@ static bool resolve(void)
         {"aio_bh_schedule_oneshot_full", (void **)&functions.aio_bh_schedule_oneshot_full},
         {"qmp_balloon", (void **)&functions.qmp_balloon},
         {"error_free", (void **)&functions.error_free},
+        {"error_setg_internal", (void **)&functions.error_setg_internal},
+        {"qmp_query_version", (void **)&functions.qmp_query_version},
+        {"qapi_free_VersionInfo", (void **)&functions.qapi_free_VersionInfo},
+        {"postcopy_add_notifier", (void **)&functions.postcopy_add_notifier},
+        {"device_listener_register", (void **)&functions.device_listener_register},
+        {"qdict_get_try_str", (void **)&functions.qdict_get_try_str},
+        {"runstate_check", (void **)&functions.runstate_check},
+        {"RunState_lookup", (void **)&functions.run_states},
     };
     bool all = true;
     for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
@@ -107,18 +162,74 @@ static void on_ready(struct notifier *self, void *data)
     hooks.ready();
 }
 
+bool qemu_machine_is_made(void)
+{
+    return atomic_load(&machine_ready);
+}
+
+static bool is_restoring(void)
+{
+    /* Of memory that is needed we must never think that it is not: be sure. */
+    return strcmp(functions.run_states->names[RUN_STATE_RESTORE_VM], "restore-vm") == 0 &&
+           functions.runstate_check(RUN_STATE_RESTORE_VM);
+}
+
 static void on_reset(void *opaque)
 {
     (void)opaque;
-    hooks.reset();
+    hooks.reset(is_restoring());
+}
+
+/* Sets an error of QEMU's; its text must be one that needs no arguments. */
+static void set_error(void **error, const char *text)
+{
+    functions.error_setg_internal(error, __FILE__, __LINE__, __func__, "%s", text);
+}
+
+static bool error_is_in_data;
+
+/* Postcopy needs a userfaultfd of QEMU's own on guest RAM, and would find out
+ * that it cannot have it when the guest has left its source for ever. */
+static int on_postcopy(struct asking_notifier *self, void *data, void **error)
+{
+    (void)self;
+    const struct postcopy_data *asked = data;
+    if (asked->reason != POSTCOPY_PROBE) {
+        return 0;
+    }
+    set_error(error_is_in_data ? asked->error : error,
+              "Ballast serves the page faults of this guest's RAM, so it cannot be the destination "
+              "of a postcopy migration; migrate without postcopy-ram");
+    return -ENOTSUP;
+}
+
+/* A memory device (pc-dimm, nvdimm, virtio-mem) that comes later brings RAM that
+ * is not the domain's. */
+static bool on_device(struct device_listener *self, const void *options, bool from_json,
+                      void **error)
+{
+    (void)self;
+    (void)from_json;
+    if (qemu_machine_is_made() && functions.qdict_get_try_str(options, "memdev") != NULL) {
+        set_error(error, "memory cannot be added to this guest: Ballast serves the RAM that it was "
+                         "started with, and no other; use 'ballast set', up to what -m says");
+    }
+    return false; /* it hides nothing: an error is what keeps the device out */
 }
 
 void qemu_set_hooks(const struct qemu_hooks *the_hooks)
 {
-    static struct notifier notifier = {.notify = on_ready};
+    static struct notifier ready = {.notify = on_ready};
+    static struct asking_notifier postcopy = {.notify = on_postcopy};
+    static struct device_listener devices = {.hide_device = on_device};
     hooks = *the_hooks;
-    functions.qemu_add_machine_init_done_notifier(&notifier);
+    functions.qemu_add_machine_init_done_notifier(&ready);
     functions.qemu_register_reset(on_reset, NULL);
+    struct version_info *version = functions.qmp_query_version(NULL);
+    error_is_in_data = version->qemu->major < 9;
+    functions.qapi_free_VersionInfo(version);
+    functions.postcopy_add_notifier(&postcopy);
+    functions.device_listener_register(&devices);
 }
 
 /* On QEMU's main thread, with its big lock. */

@@ -43,15 +43,25 @@ int qemu_require_discards(void);
  * What QEMU tells us from now on. Both are called on QEMU's main thread.
  *   ready   the machine is made: its devices are there, no vCPU has run
  *   reset   the guest is reset, at the start and at each reboot: what it had
- *           given up to its balloon it believes in again
+ *           given up to its balloon it believes in again. `restoring`: a
+ *           snapshot is about to be loaded over all of its memory
  */
 struct qemu_hooks {
     void (*ready)(void);
-    void (*reset)(void);
+    void (*reset)(bool restoring);
 };
 
-/* Sets the hooks, once, on QEMU's main thread while it makes the machine. */
+/*
+ * Sets the hooks, once, on QEMU's main thread while it makes the machine. From
+ * then on QEMU refuses, with an error of ours to whoever asks for it, what would
+ * undo PoD later: to be the destination of a postcopy migration, and memory
+ * devices that are added when the machine is made.
+ */
 void qemu_set_hooks(const struct qemu_hooks *hooks);
+
+/* Whether QEMU has made its machine: blocks that come later are no part of the
+ * guest's RAM, for on_device() in qemu.c keeps them out. From any thread. */
+bool qemu_machine_is_made(void);
 
 /* Asks the guest's balloon to leave the guest that many bytes; the main thread
  * passes it on. Does nothing if there is no balloon. From any thread. */

@@ -28,34 +28,48 @@ class Stop:
             self.guest.qmp().call("quit")
             lib.check(self.guest.wait() == 0, self.guest.account())
 
-    def move(self, target):
-        """Moves the guest to a new process, with this target or, if that is None, plain QEMU."""
+    def move(self, target, postcopy=False):
+        """Moves the guest to a new process, with this target or, if that is None, plain QEMU.
+        Postcopy: it runs there before all of its memory is there."""
+        there = Stop(self.session, target, self.words, ["-incoming", "defer"])
         address = f"unix:{self.session.folder}/to{self.session.count}"
-        there = Stop(self.session, target, self.words, ["-incoming", address])
-        qmp = self.guest.qmp()
-        qmp.call("migrate-set-parameters", **{"max-bandwidth": 0, "downtime-limit": 2000})
-        qmp.call("migrate", uri=address)
-        status = pattern.wait_migrated(qmp)
+        here_qmp, there_qmp = self.guest.qmp(), there.guest.qmp()
+        for qmp in (there_qmp, here_qmp):
+            qmp.call("migrate-set-capabilities",
+                     capabilities=[{"capability": "postcopy-ram", "state": postcopy}])
+        there_qmp.call("migrate-incoming", uri=address)
+        # Slow enough for postcopy to begin before all is there.
+        here_qmp.call("migrate-set-parameters", **{"max-bandwidth": 64 << 20 if postcopy else 0,
+                                                   "downtime-limit": 1 if postcopy else 2000})
+        here_qmp.call("migrate", uri=address)
+        if postcopy:
+            lib.until(lambda: here_qmp.call("query-migrate").get("status") == "active", 60,
+                      "the migration should begin")
+            here_qmp.call("migrate-start-postcopy")
+        status = pattern.wait_migrated(here_qmp)
         lib.check(status == "completed", f"the migration {status}: {self.guest.account()} "
                   f"{there.guest.account()}")
-        info = qmp.call("query-migrate")
-        qmp.close()
-        print(f"  {self.guest.target or 'plain'} -> {target or 'plain'}: {info['total-time']} ms, "
-              f"{info['ram']['normal']} pages and {info['ram']['duplicate']} of zeros")
+        info = here_qmp.call("query-migrate")
+        print(f"  {self.guest.target or 'plain'} -> {target or 'plain'}"
+              f"{', postcopy' if postcopy else ''}: {info['total-time']} ms, {info['ram']['normal']} "
+              f"pages and {info['ram']['duplicate']} of zeros")
+        lib.check(not postcopy or info["ram"]["postcopy-bytes"] > 0, f"that was no postcopy: {info}")
+        here_qmp.close()
+        there_qmp.close()
         pattern.wait_running(there.guest)
         self.leave()
         return there
 
 
 def test_preballooned(session):
-    """a guest without a balloon driver moves: Ballast, Ballast, plain QEMU, Ballast"""
+    """a guest without a balloon driver moves: Ballast, Ballast, plain QEMU by postcopy, Ballast"""
     # With init_on_free what the guest has freed is zero: the only way to take it back.
     stop = Stop(session, "160M", "ballast.balloon=off init_on_free=1")
-    for target in ("160M", None, "192M"):
+    for target, postcopy in (("160M", False), (None, True), ("192M", False)):
         pattern.wait_rounds(stop.guest, 2)
         stat = stop.guest.stat() if stop.guest.target else None
         lib.check(stat is None or not stat["covered"], f"it should still be pre-ballooned: {stat}")
-        stop = stop.move(target)
+        stop = stop.move(target, postcopy)
     pattern.wait_rounds(stop.guest, 2)
     stop.leave()
 

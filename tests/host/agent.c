@@ -439,6 +439,40 @@ static void balloon(void **unused)
     assert_int_equal(finish(&process, NULL, 0), 0);
 }
 
+/* A snapshot is loaded over all of memory: what was there must not need pages
+ * beside what is loaded. */
+static void restored(void **unused)
+{
+    (void)unused;
+    struct process process = start(&(struct plan){0}, RAM, "machine", "touch", "0", "3072", "give",
+                                   "0", "1", "ready", "restore", "ready", "zeros", "0", "1",
+                                   "touch", "8192", "3072", "check", "8192", "3072");
+    wait_ready(&process);
+    check_books_with(&process, 3071, 1, 1);
+    go_on(&process);
+    wait_ready(&process);
+    check_books(&process, 0);
+    go_on(&process);
+    assert_int_equal(finish(&process, NULL, 0), 0);
+}
+
+/* What would undo PoD once the guest runs is refused, and it runs on. */
+static void refusals_while_it_runs(void **unused)
+{
+    (void)unused;
+    static const char *const majors[] = {"7", "8", "9", "10"};
+    for (size_t i = 0; i < sizeof(majors) / sizeof(majors[0]); i++) {
+        struct process process =
+            start(&(struct plan){0}, "version", majors[i], RAM, "postcopy", "device", "machine",
+                  "block", "dimm0", "memory-backend-ram", "32", "private", "memdev", "device",
+                  "postcopy", "touch", "0", "512", "check", "0", "512", "ready");
+        wait_ready(&process);
+        check_books(&process, SUPERPAGE_PAGES);
+        go_on(&process);
+        assert_int_equal(finish(&process, NULL, 0), 0);
+    }
+}
+
 /* prealloc=on, mem-merge=on and the like bring nothing in, and no harm. */
 static void advice_that_is_not_taken(void **unused)
 {
@@ -706,6 +740,8 @@ int main(int count, char **arguments)
         cmocka_unit_test_teardown(serves_guest_ram, clean_up),
         cmocka_unit_test_teardown(discards, clean_up),
         cmocka_unit_test_teardown(balloon, clean_up),
+        cmocka_unit_test_teardown(restored, clean_up),
+        cmocka_unit_test_teardown(refusals_while_it_runs, clean_up),
         cmocka_unit_test_teardown(advice_that_is_not_taken, clean_up),
         cmocka_unit_test_teardown(other_memory, clean_up),
         cmocka_unit_test_teardown(refusals, clean_up),

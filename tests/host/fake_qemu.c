@@ -20,6 +20,11 @@
  *   mlockall                   must not bring guest RAM in
  *   machine                    the machine is made: tell who asked to be told
  *   reset                      the same for a reset of the guest
+ *   restore                    a reset because a snapshot is to be loaded
+ *   postcopy                   a postcopy migration to here must be refused
+ *   memdev                     a device with memory of its own must be refused
+ *   device                     any other must not be
+ *   version MAJOR              QEMU's, before the first block; it is 7 else
  *   balloon MIB                that much must be what was last asked of it
  *   pinned                     refuse to keep RAM discardable, as with VFIO
  *   ready                      print "ready", wait for a line
@@ -34,6 +39,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -84,6 +90,42 @@ EXPORT void aio_bh_schedule_oneshot_full(void *context, void (*function)(void *o
                                          void *opaque, const char *name);
 EXPORT void qmp_balloon(int64_t bytes, void **error);
 EXPORT void error_free(void *error);
+EXPORT void error_setg_internal(void **error, const char *file, int line, const char *function,
+                                const char *format, ...);
+
+struct version {
+    struct {
+        int64_t major, minor, micro;
+    } * qemu;
+    char *package;
+};
+
+EXPORT struct version *qmp_query_version(void **error);
+EXPORT void qapi_free_VersionInfo(struct version *version);
+
+/* QEMU's NotifierWithReturn. */
+struct asking_notifier {
+    int (*notify)(struct asking_notifier *self, void *data, void **error);
+    void *node[2];
+};
+
+struct device_listener {
+    void (*realize)(struct device_listener *self, void *device);
+    void (*unrealize)(struct device_listener *self, void *device);
+    bool (*hide_device)(struct device_listener *self, const void *options, bool from_json,
+                        void **error);
+    void *node[2];
+};
+
+struct enum_lookup {
+    const char *const *array;
+};
+
+EXPORT void postcopy_add_notifier(struct asking_notifier *notifier);
+EXPORT void device_listener_register(struct device_listener *listener);
+EXPORT const char *qdict_get_try_str(const void *dict, const char *key);
+EXPORT bool runstate_check(int state);
+EXPORT extern const struct enum_lookup RunState_lookup;
 
 void *memory_region_from_host(void *host, uint64_t *offset)
 {
@@ -157,6 +199,69 @@ void error_free(void *error)
 {
     (void)error;
 }
+
+static int64_t major = 7;
+static struct asking_notifier *postcopy_notifier;
+static struct device_listener *device_listener;
+static const char *memdev; /* of the device that is being added */
+static bool restoring;
+
+void error_setg_internal(void **error, const char *file, int line, const char *function,
+                         const char *format, ...)
+{
+    va_list arguments;
+    (void)file;
+    (void)line;
+    (void)function;
+    *error = malloc(512);
+    va_start(arguments, format);
+    vsnprintf(*error, 512, format, arguments);
+    va_end(arguments);
+}
+
+struct version *qmp_query_version(void **error)
+{
+    (void)error;
+    struct version *version = calloc(1, sizeof(*version));
+    version->qemu = calloc(1, sizeof(*version->qemu));
+    version->qemu->major = major;
+    return version;
+}
+
+void qapi_free_VersionInfo(struct version *version)
+{
+    free(version->qemu);
+    free(version);
+}
+
+void postcopy_add_notifier(struct asking_notifier *notifier)
+{
+    postcopy_notifier = notifier;
+}
+
+void device_listener_register(struct device_listener *listener)
+{
+    device_listener = listener;
+}
+
+const char *qdict_get_try_str(const void *dict, const char *key)
+{
+    (void)dict;
+    return strcmp(key, "memdev") == 0 ? memdev : NULL;
+}
+
+#define RESTORE_VM 8
+
+bool runstate_check(int state)
+{
+    return restoring && state == RESTORE_VM;
+}
+
+static const char *const run_states[] = {
+    "debug",       "inmigrate", "internal-error", "io-error",   "paused",
+    "postmigrate", "prelaunch", "finish-migrate", "restore-vm", "running",
+};
+const struct enum_lookup RunState_lookup = {run_states};
 
 __attribute__((noreturn)) static void wrong(const char *what)
 {
@@ -319,6 +424,34 @@ static void must_not_mremap(void)
          "mremap onto guest RAM");
 }
 
+/* The error is where QEMU of the version expects it, and speaks of the matter. */
+static void must_refuse_postcopy(void)
+{
+    void *in_data = NULL, *in_argument = NULL;
+    struct {
+        int reason;
+        void **error;
+    } data = {.reason = 1, .error = major < 9 ? &in_data : NULL};
+    void **argument = major < 9 ? NULL : &in_argument;
+    must(postcopy_notifier->notify(postcopy_notifier, &data, argument) == 0, "postcopy advise");
+    must(in_data == NULL && in_argument == NULL, "no error");
+    data.reason = 0;
+    must(postcopy_notifier->notify(postcopy_notifier, &data, argument) < 0, "postcopy");
+    char *error = major < 9 ? in_data : in_argument;
+    must(error != NULL && strstr(error, "postcopy") != NULL, "postcopy's error");
+    free(error);
+}
+
+static void add_device(const char *its_memdev)
+{
+    void *error = NULL;
+    memdev = its_memdev;
+    must(!device_listener->hide_device(device_listener, NULL, false, &error), "a hidden device");
+    must((error != NULL) == (its_memdev != NULL), "whether a device is refused");
+    must(error == NULL || strstr(error, "memory") != NULL, "a device's error");
+    free(error);
+}
+
 static size_t number(const char *text)
 {
     return strtoull(text, NULL, 0);
@@ -362,6 +495,10 @@ static int run(char **argument)
         must(balloon_bytes == (int64_t)(number(argument[1]) << 20), "what the balloon is asked");
         return 2;
     }
+    if (strcmp(command, "version") == 0) {
+        major = (int64_t)number(argument[1]);
+        return 2;
+    }
     if (strcmp(command, "exit") == 0) {
         exit((int)number(argument[1]));
     }
@@ -379,6 +516,14 @@ static int run(char **argument)
         machine_done->notify(machine_done, NULL);
     } else if (strcmp(command, "reset") == 0) {
         reset_function(reset_opaque);
+    } else if (strcmp(command, "restore") == 0) {
+        restoring = true;
+        reset_function(reset_opaque);
+        restoring = false;
+    } else if (strcmp(command, "postcopy") == 0) {
+        must_refuse_postcopy();
+    } else if (strcmp(command, "memdev") == 0 || strcmp(command, "device") == 0) {
+        add_device(command[0] == 'm' ? "dimm0" : NULL);
     } else if (strcmp(command, "pinned") == 0) {
         pinned = true;
     } else if (strcmp(command, "ready") == 0) {
