@@ -90,13 +90,17 @@ EXPORT void aio_bh_schedule_oneshot_full(void *context, void (*function)(void *o
                                          void *opaque, const char *name);
 EXPORT void qmp_balloon(int64_t bytes, void **error);
 EXPORT void error_free(void *error);
-EXPORT void error_setg_internal(void **error, const char *file, int line, const char *function,
-                                const char *format, ...);
+__attribute__((format(printf, 5, 6))) EXPORT void error_setg_internal(void **error,
+                                                                      const char *file, int line,
+                                                                      const char *function,
+                                                                      const char *format, ...);
+
+struct version_triple {
+    int64_t major, minor, micro;
+};
 
 struct version {
-    struct {
-        int64_t major, minor, micro;
-    } * qemu;
+    struct version_triple *qemu;
     char *package;
 };
 
