@@ -143,10 +143,11 @@ int domain_discard(struct domain *domain, gfn_t at, pages_t pages);
 /*
  * The guest's balloon inflates: [at, at + pages) is given up. POD becomes OUT;
  * RAM is zeroed and becomes GIVEN, and is collected with its superpage. GIVEN,
- * given up once more, is zeroed again. While shrinking, pages are collected
- * when the cache is empty, and go on to the host. Work: proportional to
- * `pages`, and the taking of one superpage for each that is thereby given up
- * whole, or of which the host is to get pages.
+ * given up once more, is zeroed again. While shrinking, a superpage's worth goes
+ * on to the host as soon as it has come together, and the last of it at once;
+ * what is less, with domain_settle_step. Work: proportional to `pages`, and the
+ * taking of one superpage for each that is thereby given up whole, or of which
+ * the host is to get pages.
  */
 int domain_decrease_reservation(struct domain *domain, gfn_t at, pages_t pages);
 

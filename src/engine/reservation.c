@@ -75,6 +75,16 @@ bool reservation_has_surplus(const struct domain *domain)
     return surplus(domain) != 0;
 }
 
+/* Whether it is time to give surplus to the host: a superpage's worth of it, or
+ * all that is left to give. Page by page would cost a system call for each, and
+ * break up the cache's superpages. What is less waits for domain_settle_step. */
+static bool is_due(const struct domain *domain)
+{
+    pages_t pages = surplus(domain);
+    return pages >= SUPERPAGE_PAGES ||
+           (pages != 0 && pages == domain->total_pages - domain->target_pages);
+}
+
 int reservation_settle(struct domain *domain, pages_t step_pages)
 {
     int err = 0;
@@ -125,12 +135,12 @@ int domain_decrease_reservation(struct domain *domain, gfn_t at, pages_t pages)
         }
         domain->counters.given_up_pages += state == P2M_POD || state == P2M_RAM ? run : 0;
         if (p2m_whole(&domain->p2m, index, P2M_GIVEN) ||
-            (domain->cache.pages == 0 && surplus(domain) != 0)) {
+            (domain->cache.pages == 0 && is_due(domain))) {
             /* It need not be searched for later. If the host cannot just now,
              * it is collected another time. */
             err = collect_entry(domain, index);
         }
-        if (!is_fatal(err)) {
+        if (!is_fatal(err) && is_due(domain)) {
             err = reservation_settle(domain, SETTLE_STEP_PAGES);
         }
         err = is_fatal(err) ? err : 0;
