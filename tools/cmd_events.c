@@ -3,8 +3,9 @@
  * ballast events: prints what happens to one domain or to all of them.
  *
  * The list holds every domain that is followed. One that does not listen yet is
- * tried again and again, often at first: its BUILT event comes soon after its
- * socket does. New domains are noticed by inotify on BASE, or within SCAN_MS.
+ * tried again and again, often at first. New domains are noticed by inotify on
+ * BASE, or within SCAN_MS. What happened to a new one before we were connected,
+ * BUILT for example, its agent has kept for us.
  */
 #include <errno.h>
 #include <poll.h>
@@ -61,6 +62,7 @@ struct followed {
     struct ctl_client *client; /* NULL: not connected (yet) */
     bool refused;              /* it does not know events; said so already */
     bool found;                /* by the scan in progress */
+    bool is_new;               /* it began after us: we want to hear of its past */
     int64_t since_ms;          /* that we have known of it */
     int64_t retry_ms;          /* when to try to connect */
 };
@@ -71,6 +73,7 @@ struct follower {
     bool as_json;
     struct followed *list;
     size_t count;
+    bool scanned;   /* once at least: domains that are found from now on are new */
     int inotify_fd; /* -1: none; BASE may not be there yet */
     int64_t scan_at_ms;
     sigset_t waiting_mask; /* signals end us only while waiting */
@@ -198,7 +201,10 @@ static int connect_to(const struct follower *follower, struct followed *followed
     if (ret < 0) {
         followed->client = NULL;
     } else {
-        ret = domain_call(followed->client, "subscribe", NULL, limit_ms, &result, &error);
+        json_t *arguments = followed->is_new ? json_pack("{s:b}", "past", 1) : NULL;
+
+        ret = domain_call(followed->client, "subscribe", arguments, limit_ms, &result, &error);
+        json_decref(arguments);
         json_decref(result);
         if (ret < 0) {
             disconnect(followed);
@@ -208,6 +214,9 @@ static int connect_to(const struct follower *follower, struct followed *followed
         cli_error("the domain '%s' cannot be followed: %s", followed->name, error.desc);
         followed->refused = true;
         return follower->only != NULL ? EXIT_FAILED : 0;
+    }
+    if (ret == -ENOENT || ret == -ECONNREFUSED) {
+        followed->is_new = true; /* it does not listen yet */
     }
     followed->retry_ms = now + (now - followed->since_ms < EAGER_MS ? RETRY_MS : SCAN_MS);
     if (ret == -ETIMEDOUT) {
@@ -259,7 +268,11 @@ static int add(struct follower *follower, const char *name)
         return EXIT_FAILED;
     }
     follower->list = list;
-    list[follower->count] = (struct followed){.found = true, .since_ms = waiting_now_ms()};
+    list[follower->count] = (struct followed){
+        .found = true,
+        .is_new = follower->scanned,
+        .since_ms = waiting_now_ms(),
+    };
     snprintf(list[follower->count].name, sizeof(list->name), "%s", name);
     follower->count++;
     return 0;
@@ -316,6 +329,7 @@ static int scan(struct follower *follower)
             ret = add(follower, entries[i].name);
         }
     }
+    follower->scanned = true;
     free(entries);
     for (size_t i = follower->count; i-- > 0;) {
         if (!follower->list[i].found) {

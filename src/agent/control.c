@@ -171,23 +171,39 @@ static const char *const event_names[] = {
     [GUEST_DYING] = "DYING",
 };
 
+/* An event as the protocol has it, or NULL if there is no memory for it. */
+static json_t *event_message(const struct config *config, const struct guest_event *event)
+{
+    json_t *data =
+        json_pack("{s:s, s:I, s:I, s:I, s:I}", "name", config->name, "target_pages",
+                  (json_int_t)event->target_pages, "total_pages", (json_int_t)event->total_pages,
+                  "cache_pages", (json_int_t)event->cache_pages, "pod_entries_pages",
+                  (json_int_t)event->pod_entries_pages);
+    return ctl_event_build(event_names[event->kind], data, event->realtime_ns);
+}
+
 /* Tells all new events, on the server's thread. */
 static void tell_events(void *owner)
 {
-    const struct config *config = owner;
     struct guest_event event;
     while (guest_next_event(&next_event, &event)) {
-        json_t *data =
-            json_pack("{s:s, s:I, s:I, s:I, s:I}", "name", config->name, "target_pages",
-                      (json_int_t)event.target_pages, "total_pages", (json_int_t)event.total_pages,
-                      "cache_pages", (json_int_t)event.cache_pages, "pod_entries_pages",
-                      (json_int_t)event.pod_entries_pages);
-        json_t *message = ctl_event_build(event_names[event.kind], data, event.realtime_ns);
+        json_t *message = event_message(owner, &event);
         if (message != NULL) {
             ctl_server_broadcast(server, message);
             json_decref(message);
         }
     }
+}
+
+/* Those that were told before, as far as they are kept. */
+static json_t *past_events(void *owner)
+{
+    json_t *events = json_array();
+    struct guest_event event;
+    for (uint64_t number = 0; guest_next_event(&number, &event) && number <= next_event;) {
+        json_array_append_new(events, event_message(owner, &event));
+    }
+    return events;
 }
 
 void control_notify(void)
@@ -230,6 +246,7 @@ int control_start(const struct config *config)
         .commands = commands,
         .command_count = sizeof(commands) / sizeof(commands[0]),
         .on_kick = tell_events,
+        .past_events = past_events,
         .owner = (void *)config,
     };
     return ctl_server_start(&server_config, &server);

@@ -58,6 +58,7 @@ struct client {
     bool eof;                   /* the client will send no more */
     bool closing;               /* close as soon as the output is sent; read nothing */
     bool subscribed;            /* wants events */
+    bool wants_past;            /* and those from before, after the reply */
     uint64_t lost;              /* events that were dropped and not reported yet */
     void (*after)(void *owner); /* to be called when the output is sent */
     int64_t after_deadline_ms;  /* and not later than this */
@@ -268,46 +269,65 @@ static int client_reply_error(struct client *client, const struct ctl_error *err
     return ret;
 }
 
-/* A command of the server itself. 0 or -ENOMEM. */
+/* A command of the server itself. `run` returns as a handler does. */
 struct builtin {
     const char *name;
-    int (*run)(struct ctl_server *server, struct client *client, json_t **result);
+    int (*run)(struct ctl_server *server, struct client *client, const json_t *arguments,
+               json_t **result, struct ctl_error *error);
+    const char *const *arguments; /* that it knows; NULL: none */
 };
 
-static int query_commands(struct ctl_server *server, struct client *client, json_t **result);
+static int query_commands(struct ctl_server *server, struct client *client, const json_t *arguments,
+                          json_t **result, struct ctl_error *error);
 
-static int subscribe(struct ctl_server *server, struct client *client, json_t **result)
+static const char *const subscribe_arguments[] = {"past", NULL};
+
+static int subscribe(struct ctl_server *server, struct client *client, const json_t *arguments,
+                     json_t **result, struct ctl_error *error)
 {
+    const json_t *past = json_object_get(arguments, "past");
+
     (void)server;
     (void)result;
+    if (past != NULL && !json_is_boolean(past)) {
+        ctl_error_set(error, CTL_INVALID_ARGUMENT, "past must be true or false");
+        return -EINVAL;
+    }
     client->subscribed = true;
+    client->wants_past = json_is_true(past);
     return 0;
 }
 
 /* What it has lost until now it does not want to hear of. */
-static int unsubscribe(struct ctl_server *server, struct client *client, json_t **result)
+static int unsubscribe(struct ctl_server *server, struct client *client, const json_t *arguments,
+                       json_t **result, struct ctl_error *error)
 {
     (void)server;
+    (void)arguments;
     (void)result;
+    (void)error;
     client->subscribed = false;
     client->lost = 0;
     return 0;
 }
 
 static const struct builtin builtins[] = {
-    {"query-commands", query_commands},
-    {"subscribe", subscribe},
-    {"unsubscribe", unsubscribe},
+    {"query-commands", query_commands, NULL},
+    {"subscribe", subscribe, subscribe_arguments},
+    {"unsubscribe", unsubscribe, NULL},
 };
 
 #define BUILTIN_COUNT (sizeof(builtins) / sizeof(builtins[0]))
 
-static int query_commands(struct ctl_server *server, struct client *client, json_t **result)
+static int query_commands(struct ctl_server *server, struct client *client, const json_t *arguments,
+                          json_t **result, struct ctl_error *error)
 {
     json_t *list = json_array();
     int failed = 0;
 
     (void)client;
+    (void)arguments;
+    (void)error;
     for (size_t i = 0; i < BUILTIN_COUNT; i++) {
         failed |= json_array_append_new(list, json_pack("{s:s}", "name", builtins[i].name));
     }
@@ -354,9 +374,9 @@ static int execute(struct ctl_server *server, struct client *client,
     int ret;
 
     if (builtin != NULL) {
-        ret = ctl_arguments_check(request->arguments, NULL, error);
+        ret = ctl_arguments_check(request->arguments, builtin->arguments, error);
         *command = NULL;
-        return ret < 0 ? ret : builtin->run(server, client, result);
+        return ret < 0 ? ret : builtin->run(server, client, request->arguments, result, error);
     }
     found = find_command(server, request->command);
     if (found == NULL) {
@@ -370,6 +390,31 @@ static int execute(struct ctl_server *server, struct client *client,
         *command = found;
     }
     return ret;
+}
+
+/* Gives a client that has just subscribed what its owner has kept for it. */
+static void client_tell_past(struct ctl_server *server, struct client *client)
+{
+    json_t *events = NULL;
+    json_t *event;
+    size_t i;
+
+    client->wants_past = false;
+    if (server->config.past_events != NULL) {
+        events = server->config.past_events(server->config.owner);
+    }
+    json_array_foreach(events, i, event)
+    {
+        size_t length = 0;
+        char *line;
+
+        if (ctl_encode(event, &line, &length) < 0) {
+            line = NULL;
+        }
+        client_queue_event(client, line, length);
+        free(line);
+    }
+    json_decref(events);
 }
 
 /* Answers one decoded message. -errno: drop the client. */
@@ -399,6 +444,9 @@ static int client_handle_message(struct ctl_server *server, struct client *clien
                       "bytes; send a shorter id",
                       BALLAST_PROTOCOL_LINE_MAX_BYTES);
         ret = client_reply_error(client, &error, NULL);
+    }
+    if (client->wants_past) {
+        client_tell_past(server, client);
     }
     if (command != NULL && command->after_reply != NULL) {
         client->after = command->after_reply;

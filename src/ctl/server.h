@@ -51,6 +51,10 @@ struct ctl_server_config {
      * once for any number of kicks that came meanwhile, and before an
      * after_reply if a kick is pending then. Never concurrently with handlers. */
     void (*on_kick)(void *owner);
+    /* If not NULL: returns a new array of the last events that were handed to
+     * ctl_server_broadcast(), oldest first, for a client that subscribes and
+     * asks for them; NULL if there is no memory for it. On the server's thread. */
+    json_t *(*past_events)(void *owner);
 };
 
 /* Binds the socket (mode 0600; a socket that is there already is replaced, so

@@ -9,7 +9,7 @@
  *   silent PAGES  the same without an event
  *   state NAME    the state becomes that
  *   refuse CLASS  the next set-target fails with this class
- *   event NAME    this event is pushed
+ *   event NAME    this event is pushed; before it listens: kept as one of the past
  *   flood N       so many LOW_CACHE events at once
  *   listen        begin to listen (mode starting)
  * The modes:
@@ -52,6 +52,7 @@ struct fake {
     char refusal[32]; /* "": none */
     char event[32];   /* to be pushed on the next kick; "": none */
     int64_t event_count;
+    json_t *past; /* what was pushed; not those of a flood */
 };
 
 static bool is_mode(const struct fake *fake, const char *mode)
@@ -105,8 +106,24 @@ static void push(struct fake *fake, const char *name)
                                       (json_int_t)(fake->total_pages - POPULATED_PAGES),
                                       "pod_entries_pages", MAX_PAGES - POPULATED_PAGES),
                             (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec);
-    ctl_server_broadcast(fake->server, event);
+    if (fake->server != NULL) {
+        ctl_server_broadcast(fake->server, event);
+    }
+    if (fake->event_count <= 1) {
+        json_array_append(fake->past, event);
+    }
     json_decref(event);
+}
+
+static json_t *past_events(void *owner)
+{
+    struct fake *fake = owner;
+    json_t *events;
+
+    pthread_mutex_lock(&fake->lock);
+    events = json_copy(fake->past);
+    pthread_mutex_unlock(&fake->lock);
+    return events;
 }
 
 static void on_kick(void *owner)
@@ -188,6 +205,7 @@ static int listen_and_serve(struct fake *fake, const char *path)
         .command_count = sizeof(commands) / sizeof(commands[0]),
         .owner = fake,
         .on_kick = on_kick,
+        .past_events = past_events,
     };
 
     return ctl_server_start(&config, &fake->server);
@@ -223,6 +241,10 @@ static int obey(struct fake *fake, const char *path, const char *word, const cha
     if (strcmp(word, "event") == 0 || strcmp(word, "flood") == 0) {
         bool is_flood = word[0] == 'f';
 
+        if (fake->server == NULL) {
+            push(fake, argument);
+            return 0;
+        }
         push_by_kick(fake, is_flood ? "LOW_CACHE" : argument, is_flood ? number : 1);
         return 0;
     }
@@ -260,6 +282,7 @@ int main(int argc, char **argv)
     }
     fake.name = argv[2];
     fake.mode = argv[3];
+    fake.past = json_array();
     ret = runtime_dir_create(argv[1], fake.name, &dir);
     if (ret == 0 && is_mode(&fake, "deaf")) {
         ret = listen_only(dir.socket_path);

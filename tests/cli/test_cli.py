@@ -380,6 +380,7 @@ class Follower:
     def __init__(self, place, *words):
         self.process = place.start(BALLAST, "events", "--json", *words)
         self.received = b""
+        self.skipped = []
 
     def next(self, timeout=LIMIT_S):
         """The next event, or None."""
@@ -405,12 +406,16 @@ class Follower:
                 return event
 
     def wait_for(self, domain, name):
-        """Pushes an event until one comes through: the domain is followed then."""
+        """Pushes an event until one comes through: the domain is followed then. Those that come
+        before it are in `skipped`."""
+        self.skipped = []
         while True:
             tell(domain, f"event {name}")
             event = self.next(timeout=0.05)
             if event is not None and event["event"] == name:
                 return event
+            if event is not None:
+                self.skipped.append(event)
 
     def end(self):
         output, errors = self.process.communicate(timeout=LIMIT_S)
@@ -481,6 +486,25 @@ def test_events_of_all(place):
         check(output == "" or output.endswith("\n"), output)
         follower = Follower(place)
         follower.wait_for(one, "HELLO")
+
+
+def test_events_of_the_past(place):
+    """What happened to a new domain before anybody could listen is told; to an old one, not."""
+    old = place.domain("old")
+    tell(old, "event BUILT")
+    follower = Follower(place)
+    one = Follower(place, "old")
+    for each in (follower, one):
+        each.wait_for(old, "HELLO")
+        check(each.skipped == [], each.skipped)
+    new = place.domain("new", "starting")
+    for name in ("BUILT", "COVERED"):
+        tell(new, f"event {name}")
+    tell(new, "listen")
+    tell(new, "event DYING")
+    for name in ("BUILT", "COVERED", "DYING"):
+        event = follower.next_but("HELLO")
+        check(event["event"] == name and event["data"]["name"] == "new", event)
 
 
 def test_lost_events(place):

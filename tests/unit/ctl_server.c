@@ -55,11 +55,18 @@ static void leave(struct fixture *fixture)
     atomic_store(&fixture->busy, false);
 }
 
-static void tell(struct fixture *fixture, const char *name, long long number)
+static json_t *make_event(const char *name, long long number)
 {
     json_t *event = ctl_event_build(name, json_pack("{s:I}", "n", (json_int_t)number), 1500000000);
 
     assert_non_null(event);
+    return event;
+}
+
+static void tell(struct fixture *fixture, const char *name, long long number)
+{
+    json_t *event = make_event(name, number);
+
     ctl_server_broadcast(fixture->server, event);
     json_decref(event);
 }
@@ -75,6 +82,23 @@ static void on_kick(void *owner)
         tell(fixture, "TICK", atomic_fetch_add(&fixture->told, 1));
     }
     leave(fixture);
+}
+
+/* The last PAST ticks that were told. */
+enum { PAST = 5 };
+
+static json_t *past_events(void *owner)
+{
+    struct fixture *fixture = owner;
+    long long told = fixture->told;
+    json_t *events = json_array();
+
+    enter(fixture);
+    for (long long i = told > PAST ? told - PAST : 0; i < told; i++) {
+        assert_int_equal(json_array_append_new(events, make_event("TICK", i)), 0);
+    }
+    leave(fixture);
+    return events;
 }
 
 /* As an agent does that notes events and kicks. */
@@ -172,6 +196,7 @@ static int start(struct fixture *fixture)
         .command_count = sizeof(commands) / sizeof(commands[0]),
         .owner = fixture,
         .on_kick = on_kick,
+        .past_events = past_events,
     };
 
     return ctl_server_start(&config, &fixture->server);
@@ -752,6 +777,55 @@ static void subscribing(void **state)
     assert_int_equal(start(fixture), 0);
 }
 
+/* Subscribes and asks for the past, or with another value for it. */
+static int call_for_past(struct ctl_client *client, json_t *past, struct ctl_error *error)
+{
+    json_t *arguments = json_pack("{s:o}", "past", past);
+    json_t *result = NULL;
+    int ret = ctl_client_call(client, "subscribe", arguments, LIMIT_MS, &result, error);
+
+    json_decref(result);
+    json_decref(arguments);
+    return ret;
+}
+
+/* What was before comes first, nothing twice and nothing left out, while more
+ * happens all the time. */
+static void the_past(void **state)
+{
+    struct fixture *fixture = *state;
+    struct ctl_client *client = open_client(fixture);
+    struct ctl_error error;
+
+    assert_int_equal(call_for_past(client, json_integer(1), &error), -EREMOTEIO);
+    assert_string_equal(error.class_name, "InvalidArgument");
+    assert_int_equal(call_for_past(client, json_true(), &error), 0);
+    no_event(client);
+    make_ticks(fixture, 3);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(next_event(client, "TICK"), i);
+    }
+    for (int round = 0; round < 50; round++) {
+        struct ctl_client *late = open_client(fixture);
+        long long first;
+
+        make_ticks(fixture, 1);
+        assert_int_equal(call_for_past(late, json_true(), &error), 0);
+        make_ticks(fixture, 1);
+        first = next_event(late, "TICK");
+        /* The server may have told the tick that was made just before, or not. */
+        assert_in_range(first, round == 0 ? 0 : 3 + 2 * round - PAST,
+                        round == 0 ? 0 : 3 + 2 * round - PAST + 1);
+        for (long long i = first + 1; i < 3 + 2 * (round + 1); i++) {
+            assert_int_equal(next_event(late, "TICK"), i);
+        }
+        no_event(late);
+        ctl_client_close(late);
+    }
+    assert_int_equal(call_for_past(client, json_false(), &error), 0);
+    ctl_client_close(client);
+}
+
 /* Events stand whole between replies, before the reply of the command that
  * made them. */
 static void events_between_replies(void **state)
@@ -1042,6 +1116,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(after_the_reply, set_up, tear_down),
         cmocka_unit_test_setup_teardown(after_a_reply_that_is_not_read, set_up, tear_down),
         cmocka_unit_test_setup_teardown(subscribing, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_past, set_up, tear_down),
         cmocka_unit_test_setup_teardown(events_between_replies, set_up, tear_down),
         cmocka_unit_test_setup_teardown(kicks_from_many_threads, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_slow_subscriber, set_up, tear_down),
