@@ -152,6 +152,7 @@ static int map_metadata(pages_t max_pages)
 static int fill_cache(void)
 {
     pages_t missing = guest.domain.target_pages;
+    lock_acquire(&guest.target_lock);
     int err = linux_host_prepare(&guest.host, pages_to_bytes(missing));
     while (err == 0 && missing != 0) {
         lock_acquire(&guest.lock);
@@ -159,6 +160,7 @@ static int fill_cache(void)
         lock_release(&guest.lock);
     }
     linux_host_unprepare(&guest.host);
+    lock_release(&guest.target_lock);
     return err;
 }
 
@@ -301,44 +303,56 @@ void guest_forget(void)
     }
 }
 
-/* Has the host prepare what the domain lacks, if it lacks anything. */
-static int prepare_growth(pages_t target_pages)
+/* Why that cannot be the target now, or 0; and what the domain owns. */
+static int check_target(pages_t target_pages, pages_t *total_pages)
 {
     lock_acquire(&guest.lock);
     int err = guest.domain.state == DOMAIN_BUILDING ? -EBUSY : domain_refuses(&guest.domain);
     if (err == 0 && (target_pages < SUPERPAGE_PAGES || target_pages > guest.domain.p2m.max_pages)) {
         err = -EINVAL;
     }
-    pages_t total = guest.domain.total_pages;
+    *total_pages = guest.domain.total_pages;
     lock_release(&guest.lock);
-    if (err == 0 && target_pages > total) {
-        err = linux_host_prepare(&guest.host, pages_to_bytes(target_pages - total));
-    }
     return err;
 }
 
-int guest_set_target(uint64_t target_bytes, struct guest_problem *problem)
+/* Changes the target, with what the domain lacks for it prepared. */
+static int set_target(pages_t target_pages)
 {
-    if (!guest_exists()) {
-        return -EBUSY;
-    }
-    pages_t target_pages = bytes_to_pages(target_bytes);
-    lock_acquire(&guest.target_lock);
-    int err = prepare_growth(target_pages);
     lock_acquire(&guest.lock);
-    if (err == 0) {
-        err = domain_set_target(&guest.domain, target_pages);
-    }
+    int err = domain_set_target(&guest.domain, target_pages);
     if (err == 0) {
         guest.reached_noted = false;
         guest_note(GUEST_TARGET_CHANGED);
         guest_settled();
         guest_kick();
     }
+    lock_release(&guest.lock);
+    return err;
+}
+
+int guest_set_target(uint64_t target_bytes, struct guest_problem *problem)
+{
+    pages_t target_pages = bytes_to_pages(target_bytes), total_pages = 0;
+    if (!guest_exists()) {
+        return -EBUSY;
+    }
+    /* The build holds the target's lock for as long as it takes: do not wait. */
+    int err = check_target(target_pages, &total_pages);
+    if (err != 0) {
+        return err;
+    }
+    lock_acquire(&guest.target_lock);
+    err = check_target(target_pages, &total_pages);
+    if (err == 0 && target_pages > total_pages) {
+        err = linux_host_prepare(&guest.host, pages_to_bytes(target_pages - total_pages));
+    }
+    if (err == 0) {
+        err = set_target(target_pages);
+    }
     linux_host_unprepare(&guest.host);
     problem->available_bytes = guest.host.short_available_bytes;
     problem->limit = guest.host.short_limit;
-    lock_release(&guest.lock);
     lock_release(&guest.target_lock);
     return err;
 }
