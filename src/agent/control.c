@@ -126,6 +126,14 @@ static int explain_target(int err, const struct guest_problem *problem, struct c
     case -EBUSY:
         ctl_error_set(error, CTL_BUSY, "the domain is still being built; try again");
         break;
+    case -EIO:
+        if (r.state == DOMAIN_BROKEN) {
+            ctl_error_set(error, CTL_WRONG_STATE,
+                          "the domain ends because of an internal error; see what QEMU's standard "
+                          "error says");
+            break;
+        }
+        __attribute__((fallthrough));
     default:
         ctl_error_set(error, CTL_BUSY, "the host cannot move memory just now (%s); try again",
                       strerror(-err));

@@ -2,6 +2,7 @@
 #include "agent/guest_state.h"
 
 #include "agent/stop.h"
+#include "host/clock.h"
 #include "host/sys.h"
 #include "host/uffd.h"
 
@@ -16,6 +17,10 @@
 #define BUILD_STEP_PAGES   (32 * SUPERPAGE_PAGES)
 #define DRAIN_STEP_PAGES   (64 * SUPERPAGE_PAGES)
 #define DISCARD_STEP_PAGES (2 * SUPERPAGE_PAGES)
+/* A host that cannot take pages just now is asked again for a second in all. What
+ * it has not taken by then it gets with the process. */
+#define DRAIN_PAUSE_NS UINT64_C(1000000)
+#define DRAIN_TRIES    1000
 /* "Low cache": less than this share of the target is left, and the domain is
  * not covered. It is noted again after there was twice as much. */
 #define LOW_CACHE_SHARE 16
@@ -81,6 +86,9 @@ void guest_note(enum guest_event_kind kind)
 {
     const struct domain *domain = &guest.domain;
     struct timespec now;
+    if (domain->state == DOMAIN_DYING && kind != GUEST_DYING) {
+        return; /* nothing comes after that */
+    }
     clock_gettime(CLOCK_REALTIME, &now);
     guest.events[guest.events_made++ % GUEST_EVENTS_KEPT] = (struct guest_event){
         .kind = kind,
@@ -234,9 +242,9 @@ bool guest_owns(haddr_t at, uint64_t bytes)
     return guest_exists() && at.a < host->ram.a + host->ram_bytes && at.a + bytes > host->ram.a;
 }
 
-/* What became of an operation of QEMU's on guest RAM, and what follows. Under
- * the lock. */
-static void after_change(int err, const char *operation, gfn_t at)
+/* What became of an operation of QEMU's on guest RAM, which is returned, and what
+ * follows. Under the lock. */
+static int after_change(int err, const char *operation, gfn_t at)
 {
     if (err == -EIO) {
         guest_stop_broken(operation, at);
@@ -245,9 +253,10 @@ static void after_change(int err, const char *operation, gfn_t at)
     if (guest.domain.state == DOMAIN_EXHAUSTED) {
         guest_kick(); /* a page may have come free */
     }
+    return err;
 }
 
-void guest_discard(haddr_t at, uint64_t bytes)
+int guest_discard(haddr_t at, uint64_t bytes)
 {
     const struct linux_host *host = &guest.host;
     uint64_t begin = max_u64(at.a, host->ram.a) - host->ram.a;
@@ -260,20 +269,24 @@ void guest_discard(haddr_t at, uint64_t bytes)
         step = min_u64(step, last - first);
         lock_acquire(&guest.lock);
         err = domain_discard(&guest.domain, gfn(first), step);
-        after_change(err, "discard", gfn(first));
+        err = after_change(err, "discard", gfn(first));
         lock_release(&guest.lock);
         first += step;
     }
+    return err;
 }
 
-void guest_give_up(haddr_t page)
+int guest_give_up(haddr_t page)
 {
     gfn_t at;
+    int err = -EINVAL;
     if (linux_host_find(&guest.host, page, &at)) {
         lock_acquire(&guest.lock);
-        after_change(domain_decrease_reservation(&guest.domain, at, 1), "inflate", at);
+        err = domain_decrease_reservation(&guest.domain, at, 1);
+        err = after_change(err, "inflate", at);
         lock_release(&guest.lock);
     }
+    return err;
 }
 
 void guest_take_back(haddr_t page)
@@ -382,7 +395,12 @@ void guest_die(void)
     }
     lock_release(&guest.lock);
     int err = 0;
-    for (pages_t left = 1; err == 0 && left != 0;) {
+    unsigned tries = 0;
+    for (pages_t left = 1; left != 0 && (err == 0 || (err == -EAGAIN && tries < DRAIN_TRIES));) {
+        if (err != 0) {
+            clock_sleep_ns(DRAIN_PAUSE_NS);
+            tries++;
+        }
         lock_acquire(&guest.lock);
         err = domain_drain_step(&guest.domain, DRAIN_STEP_PAGES, &left);
         lock_release(&guest.lock);

@@ -83,11 +83,13 @@ bool guest_exists(void);
 bool guest_owns(haddr_t at, uint64_t bytes);
 
 /* QEMU gives up the contents of part of guest RAM. Parts of pages at the ends
- * stay as they are. */
-void guest_discard(haddr_t at, uint64_t bytes);
+ * stay as they are. -ESHUTDOWN if the domain is dying: then pages are the host's
+ * to take. */
+int guest_discard(haddr_t at, uint64_t bytes);
 
-/* The guest's balloon gives up one page, or takes it back. */
-void guest_give_up(haddr_t page);
+/* The guest's balloon gives up one page, with -ESHUTDOWN as above, or takes it
+ * back. */
+int guest_give_up(haddr_t page);
 void guest_take_back(haddr_t page);
 
 /* The guest starts anew: it has given up nothing. */

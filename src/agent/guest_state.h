@@ -16,7 +16,8 @@
 #include <stdatomic.h>
 
 struct guest_state {
-    /* Guards what prepares memory on the host: host.aside, one at a time. */
+    /* Guards what prepares memory on the host, in host.aside: the build, or one
+     * change of the target. */
     struct lock target_lock;
 
     /* Guards the members from here to `upkeep`. */

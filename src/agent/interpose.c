@@ -12,6 +12,7 @@
 #include "agent/guest.h"
 #include "host/sys.h"
 
+#include <errno.h>
 #include <stdarg.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -38,13 +39,9 @@ static bool advise_guest(haddr_t at, size_t length, int advice)
     case MADV_FREE:
         /* Either way the page goes to the cache, not to the host. One page at a
          * time is how QEMU's balloon inflates; free page reports and migration
-         * drop more at once, which the guest may use again unasked. */
-        if (length == PAGE_BYTES) {
-            guest_give_up(at);
-        } else {
-            guest_discard(at, length);
-        }
-        return true;
+         * drop more at once, which the guest may use again unasked. A domain that
+         * is dying takes no page: QEMU gets what it asked for. */
+        return (length == PAGE_BYTES ? guest_give_up(at) : guest_discard(at, length)) != -ESHUTDOWN;
     case MADV_WILLNEED:
         /* Said of one page, by a balloon that deflates. */
         if (length == PAGE_BYTES) {

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -10,6 +11,9 @@
 #include <stdio.h>
 #include <termios.h>
 #include <unistd.h>
+
+/* How long the end may wait for somebody to read the last line. */
+#define SAY_MS 1000
 
 static const char *domain_directory;
 static struct termios terminal;
@@ -52,6 +56,16 @@ void stop_remove_files(void)
     rmdir(domain_directory);
 }
 
+/* Whoever should read it may not: the process ends all the same. */
+static void say(const char *line, size_t length)
+{
+    struct pollfd errors = {.fd = STDERR_FILENO, .events = POLLOUT};
+    if (poll(&errors, 1, SAY_MS) == 1) {
+        ssize_t ignored = write(STDERR_FILENO, line, length);
+        (void)ignored;
+    }
+}
+
 void stop(enum ballast_exit status, const char *format, ...)
 {
     static atomic_flag stopping = ATOMIC_FLAG_INIT;
@@ -69,8 +83,7 @@ void stop(enum ballast_exit status, const char *format, ...)
     size_t length = (size_t)prefix + (size_t)(text > 0 ? text : 0);
     length = length < sizeof(line) - 1 ? length : sizeof(line) - 2;
     line[length] = '\n';
-    ssize_t ignored = write(STDERR_FILENO, line, length + 1);
-    (void)ignored;
+    say(line, length + 1);
 
     stop_remove_files();
     _exit(status);
