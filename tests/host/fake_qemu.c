@@ -28,6 +28,15 @@
  *   balloon MIB                that much must be what was last asked of it
  *   pinned                     refuse to keep RAM discardable, as with VFIO
  *   ready                      print "ready", wait for a line
+ *   slow                       from here on the host takes its time: print "slow"
+ *                              and wait for a line before the next look at how
+ *                              much memory there is, as the agent takes before it
+ *                              brings any in
+ *   nohuge                     the kernel gives this process no huge pages
+ *   churn THREADS SEED MIB     start threads that use the first block in every
+ *                              way there is, with at most so much in it that is
+ *                              not zero (or, if that is all of it, fill it), and
+ *                              that know what each page must hold
  *   inspect                    run the program after it in a child
  *   forkexit                   a child that calls exit
  *   daemonize, background      go into the background as -daemonize does, in two
@@ -39,13 +48,16 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -456,6 +468,137 @@ static void add_device(const char *its_memdev)
     free(error);
 }
 
+/* The agent's own calls of open come here first. */
+EXPORT int open(const char *path, int flags, ...);
+static atomic_bool slow;
+
+int open(const char *path, int flags, ...)
+{
+    va_list arguments;
+    va_start(arguments, flags);
+    mode_t mode = (flags & O_CREAT) != 0 ? va_arg(arguments, mode_t) : 0;
+    va_end(arguments);
+    if (strcmp(path, "/proc/meminfo") == 0 && atomic_exchange(&slow, false)) {
+        char line[16];
+        must(write(1, "slow\n", 5) == 5 && read(0, line, sizeof(line)) > 0, "slow");
+    }
+    return openat(AT_FDCWD, path, flags, mode);
+}
+
+/* One of the threads that use guest RAM. Every so many superpages one is its own. */
+struct user {
+    size_t number, users;
+    uint64_t random;
+    size_t filled, most; /* pages that are not zero */
+    bool *is_filled;
+};
+
+static uint64_t draw(struct user *user, uint64_t below)
+{
+    user->random ^= user->random << 13;
+    user->random ^= user->random >> 7;
+    user->random ^= user->random << 17;
+    return (user->random >> 16) % below;
+}
+
+#define SUPERPAGE (ALIGNMENT / PAGE)
+
+/* Looks at some words of a page, which hold what they should, and changes them. */
+static void use_page(struct user *user, size_t page, bool fill)
+{
+    static const size_t words[] = {0, 255, 511};
+    for (size_t i = 0; i < 3; i++) {
+        uint64_t *word = &page_at(page)[words[i]], value = page << 16 | words[i] | 1;
+        if (*word != (user->is_filled[page] ? value : 0)) {
+            fprintf(stderr, "fake_qemu: page %zu, word %zu: 0x%llx\n", page, words[i],
+                    (unsigned long long)*word);
+            _exit(99);
+        }
+        *word = fill ? value : 0;
+    }
+    user->filled += (size_t)fill - (size_t)user->is_filled[page];
+    user->is_filled[page] = fill;
+}
+
+/* What it held no longer counts: it holds zeros. */
+static void forget(struct user *user, size_t first, size_t count)
+{
+    for (size_t page = first; page < first + count; page++) {
+        user->filled -= user->is_filled[page];
+        user->is_filled[page] = false;
+    }
+}
+
+/* As a balloon does it. */
+static void balloon_pages(struct user *user, size_t first, size_t count, bool give)
+{
+    for (size_t page = first; page < first + count; page++) {
+        must(madvise(page_at(page), PAGE, give ? MADV_DONTNEED : MADV_WILLNEED) == 0, "balloon");
+    }
+    if (give) {
+        forget(user, first, count);
+    }
+}
+
+__attribute__((noreturn)) static void *use_memory(void *argument)
+{
+    struct user *user = argument;
+    size_t own = blocks[0].bytes / ALIGNMENT / user->users;
+    for (;;) {
+        size_t first = (draw(user, own) * user->users + user->number) * SUPERPAGE;
+        size_t at = draw(user, SUPERPAGE), count = 1 + draw(user, SUPERPAGE - at);
+        if (draw(user, 4) == 0) {
+            at = 0, count = SUPERPAGE;
+        }
+        first += at;
+        /* One that may fill all does nothing else. */
+        bool greedy = user->most / own >= SUPERPAGE;
+        switch (greedy ? 3 : draw(user, 8)) {
+        case 0:
+            balloon_pages(user, first, count, true);
+            break;
+        case 1:
+            balloon_pages(user, first, count, false);
+            break;
+        case 2: /* a free page report */
+            if (count > 1) {
+                must(madvise(page_at(first), count * PAGE, MADV_DONTNEED) == 0, "discard");
+                forget(user, first, count);
+            }
+            break;
+        case 3: /* a guest that scrubs its memory */
+            for (size_t page = first; page < first + count; page++) {
+                use_page(user, page, greedy);
+            }
+            break;
+        default:
+            for (size_t i = 0; i < 16; i++) {
+                size_t page = first + draw(user, count);
+                use_page(user, page, user->filled < user->most && draw(user, 4) != 0);
+            }
+            break;
+        }
+    }
+}
+
+static void churn(size_t users, uint64_t seed, size_t mib)
+{
+    pthread_t thread;
+    bool *is_filled = calloc(blocks[0].bytes / PAGE, sizeof(bool));
+    struct user *all = calloc(users, sizeof(struct user));
+    must(is_filled != NULL && all != NULL, "churn");
+    for (size_t i = 0; i < users; i++) {
+        all[i] = (struct user){
+            .number = i,
+            .users = users,
+            .random = (seed + i + 1) * UINT64_C(0x9e3779b97f4a7c15),
+            .most = (mib << 20) / PAGE / users,
+            .is_filled = is_filled,
+        };
+        must(pthread_create(&thread, NULL, use_memory, &all[i]) == 0, "a thread");
+    }
+}
+
 static size_t number(const char *text)
 {
     return strtoull(text, NULL, 0);
@@ -489,6 +632,10 @@ static int run(char **argument)
         must(madvise(page_at(number(argument[1])), number(argument[2]) * PAGE,
                      (int)number(argument[3])) == 0,
              "madvise");
+        return 4;
+    }
+    if (strcmp(command, "churn") == 0) {
+        churn(number(argument[1]), number(argument[2]), number(argument[3]));
         return 4;
     }
     if (strcmp(command, "inspect") == 0) {
@@ -530,6 +677,10 @@ static int run(char **argument)
         add_device(command[0] == 'm' ? "dimm0" : NULL);
     } else if (strcmp(command, "pinned") == 0) {
         pinned = true;
+    } else if (strcmp(command, "nohuge") == 0) {
+        must(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0, "no huge pages");
+    } else if (strcmp(command, "slow") == 0) {
+        slow = true;
     } else if (strcmp(command, "ready") == 0) {
         must(write(1, "ready\n", 6) == 6 && read(0, line, sizeof(line)) > 0, "ready");
     } else if (strcmp(command, "forkexit") == 0) {

@@ -1,0 +1,253 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Dying, raced on purpose: domains whose guest uses its memory in every way, and whose target goes
+up and down, are destroyed, or killed, at any moment.
+
+Usage: test_dying.py [--rounds N] [--seed N]
+"""
+
+import argparse
+import collections
+import os
+import pathlib
+import random
+import signal
+import threading
+import time
+
+import fake
+from fake import MIB, check
+
+RAM_MIB = 64
+THREADS = 3
+# What the guest keeps in its memory, and targets in which it has room. Broken up over all
+# superpages it needs no more than this, for single pages can be placed.
+FILLED_MIB = 8
+TARGETS_MIB = (16, 48)
+
+options = argparse.ArgumentParser(description=__doc__)
+options.add_argument("--rounds", type=int, default=40)
+options.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "little"))
+
+
+class Targets(threading.Thread):
+    """Sets targets up and down until the domain is gone, and knows what it was answered."""
+
+    def __init__(self, domain, seed):
+        super().__init__(daemon=True)
+        self.domain = domain
+        self.random = random.Random(seed)
+        self.set = 0
+        self.wrong = None
+
+    def run(self):
+        try:
+            client = self.domain.connect()
+            while True:
+                target = self.random.randint(*TARGETS_MIB) * MIB
+                reply = client.call("set-target", {"target_bytes": target})
+                error = reply.get("error", {})
+                if error.get("class") not in (None, "Busy", "WrongState"):
+                    self.wrong = str(error)
+                self.set += "error" not in reply
+        except fake.Gone:
+            pass
+        except fake.Failed as why:
+            self.wrong = str(why)
+
+
+def guest_words(seed, filled_mib=FILLED_MIB):
+    """A guest that uses its memory until it is stopped."""
+    return ["block", "pc.ram", "memory-backend-ram", RAM_MIB, "private", "machine",
+            "churn", THREADS, seed, filled_mib, "ready", "hang"]
+
+
+def wait_while_dying(domain, described):
+    """After a destroy was answered, to a client that does not read: until the process has gone. No
+    page comes into the cache, and nothing is granted. Returns how often the cache was empty."""
+    looks = 0
+    try:
+        client = domain.connect()
+        while True:
+            cached = domain.cached(described)
+            if cached is None:
+                return looks
+            check(cached == 0, f"a dying domain has {cached} pages in its cache")
+            looks += 1
+            reply = client.call("query-domain")["return"]
+            check(reply["state"] == "dying" and reply["cache_pages"] - reply["given_pages"] == 0,
+                  f"after destroy it says: {reply}")
+            reply = client.call("set-target", {"target_bytes": TARGETS_MIB[1] * MIB})
+            check(reply.get("error", {}).get("class") == "WrongState", f"set-target: {reply}")
+            time.sleep(0.01)
+    except fake.Gone:
+        return looks
+
+
+def destroy_while_read(domain, client, described):
+    """As most do it. The answer comes when the cache is empty."""
+    client.send("destroy")
+    reply = client.read()
+    check(reply == {"return": {}}, f"destroy: {reply}")
+    cached = domain.cached(described) if described["cache_bytes"] else None
+    check(not cached, f"after destroy was answered {cached} pages are in the cache")
+    client.wait_closed()
+    return 0
+
+
+def destroy_while_deaf(domain, client, described):
+    """The client reads no answer, so that the domain waits for it for a second, dying, while others
+    can ask."""
+    client.stop_reading()
+    client.send("destroy")
+    return wait_while_dying(domain, described) if described["cache_bytes"] else 0
+
+
+def one_round(session, rng, kind, deaf, counts):
+    """Starts a domain and destroys it."""
+    filled_mib = RAM_MIB if kind == "dry" else FILLED_MIB
+    domain = session.start("vm", guest_words(rng.getrandbits(32), filled_mib), TARGETS_MIB[0],
+                           on_exhaustion="pause")
+    if kind != "building":
+        domain.wait_line("ready")
+    targets = Targets(domain, rng.getrandbits(32))
+    if kind != "dry":
+        targets.start()
+    try:
+        client = domain.connect()
+        time.sleep(rng.random() * (0.02 if kind == "building" else 0.1))
+        if kind == "dry" and rng.random() < 0.5:
+            fake.until(lambda: client.call("query-domain")["return"]["state"] == "exhausted",
+                       "it should run dry")
+        described = client.call("query-domain")["return"]
+        looks = (destroy_while_deaf if deaf else destroy_while_read)(domain, client, described)
+        client.close()
+    except fake.Gone:
+        raise fake.Failed(f"it ended before it answered: {domain.finish()}") from None
+    domain.must_end_destroyed()
+    if kind != "dry":
+        targets.join(fake.PATIENCE_S)
+        check(not targets.is_alive(), "who sets targets should have seen the end")
+        check(targets.wrong is None, f"set-target: {targets.wrong}")
+    counts[f"destroyed while {described['state']}"] += 1
+    counts["destroyed while shrinking"] += described["shrinking"]
+    counts["targets set"] += targets.set
+    counts["looks at a dying domain"] += looks
+    counts["sweeps"] += described["sweeps"]
+    counts["reclaimed pages"] += described["reclaimed_2m"] * 512 + described["reclaimed_4k"]
+    counts["given up"] += described["given_up_pages"]
+    counts["taken back"] += described["taken_back_pages"]
+
+
+def test_races(session):
+    """domains are destroyed while their guests populate, scrub, give up and take back, while they
+    sweep, grow and shrink, while they wait for memory, and while they are built"""
+    rng = random.Random(arguments.seed)
+    print(f"  seed {arguments.seed}, {arguments.rounds} rounds")
+    counts = collections.Counter()
+    for number in range(arguments.rounds):
+        kind = ("busy", "busy", "dry", "building")[number % 4]
+        deaf = number % 10 == 4  # each lasts a second
+        try:
+            one_round(session, rng, kind, deaf, counts)
+        except fake.Failed as why:
+            raise fake.Failed(f"round {number}, {kind}{', deaf client' if deaf else ''}: "
+                              f"{why}") from None
+    print("  " + ", ".join(f"{what} {count}" for what, count in counts.items()))
+
+
+def test_destroyed_while_built(session):
+    """a domain that is destroyed at a certain point of its build ends as any other does"""
+    domain = session.start("vm", ["slow", *guest_words(1)], TARGETS_MIB[0])
+    domain.wait_line("slow")
+    deaf = domain.connect()
+    deaf.stop_reading()
+    deaf.send("destroy")
+    other = domain.connect()
+    check(other.call("query-domain")["return"]["state"] == "dying", "it is dying")
+    domain.go_on()  # the build finds that out
+    domain.must_end_destroyed()
+
+
+def test_nobody_reads(session):
+    """a domain whose last line nobody reads ends all the same"""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    try:
+        while True:
+            os.write(writer, b"x" * 4096)
+    except BlockingIOError:
+        os.set_blocking(writer, True)
+    domain = session.start("vm", guest_words(1), TARGETS_MIB[0], stderr=writer)
+    domain.wait_line("ready")
+    client = domain.connect()
+    check(client.call("destroy") == {"return": {}}, "destroy")
+    domain.must_end_destroyed()
+    os.close(reader)
+    os.close(writer)
+
+
+def test_killed(session):
+    """a process that is killed in the middle leaves nothing that 'ballast ls' or the next of its
+    name minds"""
+    rng = random.Random(arguments.seed)
+    for number in range(max(4, arguments.rounds // 5)):
+        domain = session.start("vm", guest_words(rng.getrandbits(32)), TARGETS_MIB[0])
+        if number % 2 == 0:
+            domain.wait_line("ready")
+        Targets(domain, rng.getrandbits(32)).start()
+        time.sleep(rng.random() * 0.1)
+        domain.process.kill()
+        status, errors = domain.finish()
+        check(status == -signal.SIGKILL, f"killed, and ended with {status}: {errors}")
+        check(domain.folder.exists(), "a killed process removes nothing")
+        if number % 4 == 3:
+            continue  # the next of this name finds the leftovers
+        listed = session.ballast("ls")
+        check(listed.returncode == 0 and "vm" not in listed.stdout, f"ls: {listed}")
+        check(not domain.folder.exists(), "ls should have removed the leftovers")
+
+
+def resident_kib(domain):
+    """By the kernel's books."""
+    status = pathlib.Path(f"/proc/{domain.process.pid}/status").read_text()
+    return int(status.split("RssAnon:")[1].split()[0])
+
+
+def measure(session, gib, populated, huge):
+    """Destroys a domain that has so many GiB, and says how long that takes."""
+    words = [*([] if huge else ["nohuge"]), "block", "pc.ram", "memory-backend-ram",
+             2 * gib * 1024, "private", "touch", 0, gib * 1024 * 256 if populated else 0, "ready",
+             "hang"]
+    domain = session.start("vm", words, gib * 1024)
+    domain.wait_line("ready")
+    resident = resident_kib(domain)
+    check(resident >= gib << 20, f"it should have {gib} GiB: {resident} KiB")
+    client = domain.connect()
+    started = time.monotonic()
+    check(client.call("destroy") == {"return": {}}, "destroy")
+    answered = time.monotonic()
+    # The kernel reports the end of a process when it has freed its memory.
+    domain.process.wait(fake.PATIENCE_S)
+    ended = time.monotonic()
+    client.close()
+    domain.must_end_destroyed()
+    print(f"  {'2 MiB' if huge else '4 KiB'} pages, {'populated' if populated else 'cached'}: "
+          f"answered after {answered - started:.3f} s, gone after {ended - started:.3f} s: "
+          f"{(ended - started) / gib:.3f} s a GiB")
+
+
+def test_memory_comes_back(session):
+    """2 GiB come back to the host: how long that takes"""
+    gib = 2
+    available = pathlib.Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0]
+    if int(available) < (gib + 1) << 20:
+        raise fake.Skip(f"needs {gib + 1} GiB of free memory")
+    for huge in (True, False):
+        for populated in (False, True):
+            measure(session, gib, populated, huge)
+
+
+arguments = options.parse_args()
+fake.run_tests(test_races, test_destroyed_while_built, test_nobody_reads, test_killed,
+               test_memory_comes_back)
