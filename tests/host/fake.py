@@ -153,25 +153,13 @@ class Client:
 
 
 class Domain:
-    """One fake_qemu under the agent."""
+    """One process under the agent."""
 
-    def __init__(self, session, name, words, target_mib, stderr, options):
+    def __init__(self, session, name, process):
         self.folder = session.runtime / name
-        self.folder.mkdir(mode=0o700, exist_ok=True)
         self.name = name
-        lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        config = {"name": name, "directory": str(self.folder), "lock_fd": lock,
-                  "target_bytes": target_mib * MIB, "max_bytes": 0, **options}
-        # verify_asan_link_order: for builds with a sanitizer, which must bear the preloaded one.
-        environment = dict(os.environ, BALLAST_AGENT=json.dumps(config),
-                           LD_PRELOAD=str(BUILD / "src/agent/ballast-agent.so"),
-                           ASAN_OPTIONS="verify_asan_link_order=0:detect_leaks=0")
-        self.process = subprocess.Popen(
-            [BUILD / "tests/host/fake_qemu", *[str(word) for word in words]], env=environment,
-            pass_fds=[lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=stderr)
-        os.close(lock)
+        self.process = process
+        self.still = lambda: True  # whether it is what it was made to be
         session.domains.append(self)
 
     def wait_line(self, line):
@@ -253,8 +241,31 @@ class Session:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def start(self, name, words, target_mib=16, stderr=subprocess.PIPE, **options):
-        """Starts fake_qemu with these words, and the agent with these options."""
-        return Domain(self, name, words, target_mib, stderr, options)
+        """Starts fake_qemu with these words, and the agent with these options, as a launcher does:
+        docs/protocol.md."""
+        folder = self.runtime / name
+        folder.mkdir(mode=0o700, exist_ok=True)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        config = {"name": name, "directory": str(folder), "lock_fd": lock,
+                  "target_bytes": target_mib * MIB, "max_bytes": 0, **options}
+        # verify_asan_link_order: for builds with a sanitizer, which must bear the preloaded one.
+        environment = dict(os.environ, BALLAST_AGENT=json.dumps(config),
+                           LD_PRELOAD=str(BUILD / "src/agent/ballast-agent.so"),
+                           ASAN_OPTIONS="verify_asan_link_order=0:detect_leaks=0")
+        process = subprocess.Popen(
+            [BUILD / "tests/host/fake_qemu", *[str(word) for word in words]], env=environment,
+            pass_fds=[lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr)
+        os.close(lock)
+        return Domain(self, name, process)
+
+    def start_qemu(self, name, target_mib, words):
+        """Starts a real QEMU with `ballast run`."""
+        process = subprocess.Popen(
+            [BUILD / "tools/ballast", "run", "--name", name, "--target", f"{target_mib}M", "--",
+             *words], env=dict(os.environ, BALLAST_RUNTIME_DIR=str(self.runtime)),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return Domain(self, name, process)
 
     def end_domains(self):
         """Kills what still runs."""
