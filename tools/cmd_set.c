@@ -20,9 +20,10 @@
 #include "domain.h"
 #include "waiting.h"
 
-/* Growing brings memory from the host, at a gigabyte a second or so. */
+/* Growing brings memory from the host: a gigabyte a second or so, and far slower
+ * on a host that must find it first. */
 #define SET_MS         10000
-#define SET_MS_PER_GIB 5000
+#define SET_MS_PER_GIB 60000
 #define POLL_MS        500
 #define MAX_TIMEOUT_S  1000000
 
@@ -34,8 +35,9 @@ static const char help[] =
     "Gives a running domain another target: SIZE is a number and K, M, G or T, at\n"
     "least 2M, at most the guest's memory.\n"
     "\n"
-    "To grow is all or nothing: either the host gives the memory at once, or nothing\n"
-    "has changed. To shrink takes as long as the guest needs to give memory back; the\n"
+    "To grow is all or nothing: either the host gives the memory, or nothing has\n"
+    "changed; on a terminal a line shows how far it is. To shrink takes as long as the guest needs "
+    "to give memory back; the\n"
     "new target stands from the beginning. The guest's balloon is asked to follow.\n"
     "\n"
     "Options:\n"
@@ -52,6 +54,7 @@ static const char help[] =
 
 /* What is being done. */
 struct change {
+    char base[PATH_MAX];
     const char *name;
     uint64_t target_bytes;
     bool wait;
@@ -253,24 +256,75 @@ static int wait_until_reached(struct change *change, json_t *state)
     return looked > 0 ? say_reached(change) : ret;
 }
 
-/* Has the domain set the target. 0, or EXIT_FAILED after it said why not. */
-static int set_target(const struct change *change, const json_t *before)
+/* Shows how much of the memory is there, on a terminal. Asks on a connection of
+ * its own: the other one waits for its reply. */
+static void show_growth(struct change *change)
+{
+    char growing[SIZE_TEXT_BYTES];
+    char ready[SIZE_TEXT_BYTES];
+    struct ctl_error error;
+    json_t *state;
+
+    if (!isatty(STDOUT_FILENO) || domain_query(change->base, change->name, &state, &error) < 0) {
+        return;
+    }
+    if (domain_integer(state, "growing_pages") > 0) {
+        domain_format_pages(state, "growing_pages", growing);
+        domain_format_pages(state, "growing_ready_pages", ready);
+        printf("\r%s: the host has given %s of %s\033[K", change->name, ready, growing);
+        fflush(stdout);
+        change->has_progress = true;
+    }
+    json_decref(state);
+}
+
+/* Lets Ctrl-C in, if signals are blocked. */
+static bool is_interrupted(const struct change *change)
+{
+    const struct timespec at_once = {0};
+
+    if (change->wait) {
+        ppoll(NULL, 0, &at_once, &change->waiting_mask);
+    }
+    return waiting_interrupted();
+}
+
+/* Has the domain set the target. 0, or an exit status after it said why not. */
+static int set_target(struct change *change, const json_t *before)
 {
     uint64_t total = bytes_of(before, "total_pages");
     uint64_t growth = change->target_bytes > total ? change->target_bytes - total : 0;
     uint64_t limit_ms = SET_MS + growth / (UINT64_C(1) << 30) * SET_MS_PER_GIB;
+    int64_t deadline = waiting_now_ms() + (int64_t)limit_ms;
     json_t *arguments = json_pack("{s:I}", "target_bytes", (json_int_t)change->target_bytes);
     struct ctl_error error;
     json_t *result = NULL;
-    int ret = domain_call(change->client, "set-target", arguments, (int)limit_ms, &result, &error);
+    bool interrupted = false;
+    int ret = ctl_client_begin(change->client, "set-target", arguments, DOMAIN_ANSWER_MS);
 
     json_decref(arguments);
+    if (ret == 0) {
+        ret = ctl_client_finish(change->client, POLL_MS, &result, &error);
+    }
+    while (ret == -ETIMEDOUT && waiting_now_ms() < deadline && !interrupted) {
+        show_growth(change);
+        ret = ctl_client_finish(change->client, POLL_MS, &result, &error);
+        interrupted = is_interrupted(change);
+    }
+    end_progress(change);
     json_decref(result);
+    if (ret == -ETIMEDOUT && interrupted) {
+        cli_error("interrupted: '%s' goes on bringing memory from the host, and has its new target "
+                  "then; look with 'ballast stat %s'",
+                  change->name, change->name);
+        return EXIT_INTERRUPTED;
+    }
     if (ret == -ETIMEDOUT) {
         cli_error("the domain '%s' did not answer for %d s; the target may be set yet: look with "
                   "'ballast stat %s'",
                   change->name, (int)(limit_ms / 1000), change->name);
     } else if (ret < 0) {
+        domain_explain(ret, DOMAIN_ANSWER_MS, &error);
         cli_error("the target of '%s' was not changed: %s", change->name, error.desc);
     }
     return ret < 0 ? EXIT_FAILED : 0;
@@ -334,17 +388,16 @@ static int set_on_connection(struct change *change)
 
 static int set(struct change *change)
 {
-    char base[PATH_MAX];
     struct ctl_error error;
-    int ret = cli_find_base(base);
+    int ret = cli_find_base(change->base);
 
     if (ret == 0) {
-        ret = domain_find(base, change->name);
+        ret = domain_find(change->base, change->name);
     }
     if (ret != 0) {
         return ret;
     }
-    ret = domain_connect(base, change->name, DOMAIN_ANSWER_MS, &change->client, &error);
+    ret = domain_connect(change->base, change->name, DOMAIN_ANSWER_MS, &change->client, &error);
     if (ret < 0) {
         cli_error("the target of '%s' was not changed: %s", change->name, error.desc);
         return EXIT_FAILED;

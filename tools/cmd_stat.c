@@ -58,6 +58,13 @@ static void print_pending(const json_t *state)
         domain_format_pages(state, "given_pages", text);
         printf("  %-12s %s of that are still where they were\n", "", text);
     }
+    if (domain_integer(state, "growing_pages") > 0) {
+        char ready[SIZE_TEXT_BYTES];
+
+        domain_format_pages(state, "growing_ready_pages", ready);
+        domain_format_pages(state, "growing_pages", text);
+        printf("  %-12s the host has given %s of %s that are to come\n", "growing", ready, text);
+    }
     if (json_is_true(json_object_get(state, "shrinking"))) {
         size_format(surplus > 0 ? pages_to_bytes((uint64_t)surplus) : 0, text);
         printf("  %-12s %s more than the target go to the host as the guest gives them up\n",

@@ -48,6 +48,8 @@ static const struct {
     {"fault_p99_ns", JSON_INTEGER},
     {"fault_max_ns", JSON_INTEGER},
     {"cache_superpages", JSON_INTEGER},
+    {"growing_pages", JSON_INTEGER},
+    {"growing_ready_pages", JSON_INTEGER},
     {"ram_start", JSON_INTEGER},
     {"ram_bytes", JSON_INTEGER},
     {"cache_start", JSON_INTEGER},
@@ -70,8 +72,7 @@ static const char *find_bad_key(const json_t *state)
     return NULL;
 }
 
-/* The text for an error that is not the domain's own answer. */
-static void explain(int ret, int timeout_ms, struct ctl_error *error)
+void domain_explain(int ret, int timeout_ms, struct ctl_error *error)
 {
     switch (ret) {
     case -EREMOTEIO:
@@ -128,7 +129,7 @@ int domain_connect(const char *base, const char *name, int timeout_ms, struct ct
         ret = ctl_client_connect(path, timeout_ms, client);
     }
     if (ret < 0) {
-        explain(ret, timeout_ms, error);
+        domain_explain(ret, timeout_ms, error);
     }
     return ret;
 }
@@ -139,7 +140,7 @@ int domain_call(struct ctl_client *client, const char *command, json_t *argument
     int ret = ctl_client_call(client, command, arguments, timeout_ms, result, error);
 
     if (ret < 0) {
-        explain(ret, timeout_ms, error);
+        domain_explain(ret, timeout_ms, error);
     }
     return ret;
 }

@@ -28,6 +28,10 @@ int domain_connect(const char *base, const char *name, int timeout_ms, struct ct
 int domain_call(struct ctl_client *client, const char *command, json_t *arguments, int timeout_ms,
                 json_t **result, struct ctl_error *error);
 
+/* The text for what ctl_client_connect() or ctl_client_call() failed with, unless
+ * that is the domain's own answer: "WHY; WHAT TO DO". */
+void domain_explain(int ret, int timeout_ms, struct ctl_error *error);
+
 /* As domain_query(), on a connection. */
 int domain_query_on(struct ctl_client *client, json_t **state, struct ctl_error *error);
 

@@ -78,6 +78,8 @@ static int query_domain(void *owner, const json_t *arguments, json_t **result,
         {"fault_p99_ns", r.fault_p99_ns},
         {"fault_max_ns", r.fault_max_ns},
         {"cache_superpages", r.cache_superpages},
+        {"growing_pages", r.growing_pages},
+        {"growing_ready_pages", r.growing_ready_pages},
         {"ram_start", r.ram.a},
         {"ram_bytes", r.ram_bytes},
         {"cache_start", r.cache.a},
@@ -142,6 +144,24 @@ static int explain_target(int err, const struct guest_problem *problem, struct c
     return err;
 }
 
+/* The target that set_target_step brings memory for. */
+static uint64_t growing_to_bytes;
+
+/* What a step of a change of the target came to. */
+static int after_target(int err, bool more, uint64_t target_bytes,
+                        const struct guest_problem *problem, struct ctl_error *error)
+{
+    if (err != 0) {
+        return explain_target(err, problem, error);
+    }
+    if (more) {
+        growing_to_bytes = target_bytes;
+        return CTL_CONTINUES;
+    }
+    qemu_ask_balloon(target_bytes);
+    return 0;
+}
+
 static int set_target(void *owner, const json_t *arguments, json_t **result,
                       struct ctl_error *error)
 {
@@ -160,12 +180,21 @@ static int set_target(void *owner, const json_t *arguments, json_t **result,
         return -EINVAL;
     }
     struct guest_problem problem = {0};
-    err = guest_set_target((uint64_t)bytes, &problem);
-    if (err != 0) {
-        return explain_target(err, &problem, error);
-    }
-    qemu_ask_balloon((uint64_t)bytes);
-    return 0;
+    bool more;
+    err = guest_set_target((uint64_t)bytes, &more, &problem);
+    return after_target(err, more, (uint64_t)bytes, &problem, error);
+}
+
+static int set_target_step(void *owner, const json_t *arguments, json_t **result,
+                           struct ctl_error *error)
+{
+    (void)owner;
+    (void)arguments;
+    (void)result;
+    struct guest_problem problem = {0};
+    bool more;
+    int err = guest_set_target_step(&more, &problem);
+    return after_target(err, more, growing_to_bytes, &problem, error);
 }
 
 static const char *const event_names[] = {
@@ -239,9 +268,9 @@ static void after_destroy(void *owner)
 }
 
 static const struct ctl_command commands[] = {
-    {"query-domain", query_domain, NULL},
-    {"set-target", set_target, NULL},
-    {"destroy", destroy, after_destroy},
+    {"query-domain", query_domain, NULL, NULL},
+    {"set-target", set_target, set_target_step, NULL},
+    {"destroy", destroy, NULL, after_destroy},
 };
 
 int control_start(const struct config *config)

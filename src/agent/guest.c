@@ -156,18 +156,54 @@ static int map_metadata(pages_t max_pages)
     return err;
 }
 
+/* Lets others see how far the host is with what it prepares. */
+static void note_growth(void)
+{
+    lock_acquire(&guest.lock);
+    guest.growing_pages = bytes_to_pages(guest.host.aside_bytes);
+    guest.growing_ready_pages = bytes_to_pages(guest.host.aside_ready_bytes);
+    lock_release(&guest.lock);
+}
+
+/* linux_host_prepare and its step, and the end of it; under the target's lock. */
+static int prepare(pages_t pages)
+{
+    int err = linux_host_prepare(&guest.host, pages_to_bytes(pages));
+    note_growth();
+    return err;
+}
+
+static int prepare_step(bool *more)
+{
+    lock_acquire(&guest.lock);
+    bool dying = guest.domain.state == DOMAIN_DYING;
+    lock_release(&guest.lock);
+    int err = dying ? -ESHUTDOWN : linux_host_prepare_step(&guest.host, more);
+    note_growth();
+    return err;
+}
+
+static void unprepare(void)
+{
+    linux_host_unprepare(&guest.host);
+    note_growth();
+}
+
 /* Faults the target in, all of it or nothing, and moves it into the cache. */
 static int fill_cache(void)
 {
     pages_t missing = guest.domain.target_pages;
     lock_acquire(&guest.target_lock);
-    int err = linux_host_prepare(&guest.host, pages_to_bytes(missing));
+    int err = prepare(missing);
+    for (bool more = true; err == 0 && more;) {
+        err = prepare_step(&more);
+    }
     while (err == 0 && missing != 0) {
         lock_acquire(&guest.lock);
         err = domain_build_step(&guest.domain, BUILD_STEP_PAGES, &missing);
         lock_release(&guest.lock);
     }
-    linux_host_unprepare(&guest.host);
+    unprepare();
     lock_release(&guest.target_lock);
     return err;
 }
@@ -344,9 +380,24 @@ static int set_target(pages_t target_pages)
     return err;
 }
 
-int guest_set_target(uint64_t target_bytes, struct guest_problem *problem)
+/* Ends a change of the target: with the new one, or with the error that
+ * prevented it. Under the target's lock. */
+static int finish_target(int err, pages_t target_pages, struct guest_problem *problem)
+{
+    guest.growing_to_pages = 0;
+    if (err == 0) {
+        err = set_target(target_pages);
+    }
+    unprepare();
+    problem->available_bytes = guest.host.short_available_bytes;
+    problem->limit = guest.host.short_limit;
+    return err;
+}
+
+int guest_set_target(uint64_t target_bytes, bool *more, struct guest_problem *problem)
 {
     pages_t target_pages = bytes_to_pages(target_bytes), total_pages = 0;
+    *more = false;
     if (!guest_exists()) {
         return -EBUSY;
     }
@@ -356,16 +407,32 @@ int guest_set_target(uint64_t target_bytes, struct guest_problem *problem)
         return err;
     }
     lock_acquire(&guest.target_lock);
+    if (guest.growing_to_pages != 0) {
+        lock_release(&guest.target_lock);
+        return -EBUSY;
+    }
     err = check_target(target_pages, &total_pages);
     if (err == 0 && target_pages > total_pages) {
-        err = linux_host_prepare(&guest.host, pages_to_bytes(target_pages - total_pages));
+        err = prepare(target_pages - total_pages);
+        *more = err == 0;
     }
-    if (err == 0) {
-        err = set_target(target_pages);
+    if (*more) {
+        guest.growing_to_pages = target_pages;
+    } else {
+        err = finish_target(err, target_pages, problem);
     }
-    linux_host_unprepare(&guest.host);
-    problem->available_bytes = guest.host.short_available_bytes;
-    problem->limit = guest.host.short_limit;
+    lock_release(&guest.target_lock);
+    return err;
+}
+
+int guest_set_target_step(bool *more, struct guest_problem *problem)
+{
+    *more = false;
+    lock_acquire(&guest.target_lock);
+    int err = prepare_step(more);
+    if (!*more) {
+        err = finish_target(err, guest.growing_to_pages, problem);
+    }
     lock_release(&guest.target_lock);
     return err;
 }
@@ -426,6 +493,8 @@ void guest_describe(struct guest_report *report)
             .cache_superpages = cache_superpages(&domain->cache),
             .covered = domain_covered(domain),
             .shrinking = domain->shrinking,
+            .growing_pages = guest.growing_pages,
+            .growing_ready_pages = guest.growing_ready_pages,
             .counters = domain->counters,
             .fault_p50_ns = histogram_quantile(&guest.latency, 50),
             .fault_p99_ns = histogram_quantile(&guest.latency, 99),

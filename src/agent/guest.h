@@ -48,6 +48,8 @@ struct guest_report {
     pages_t given_pages;      /* of out_pages and of cache_pages: not collected yet */
     pages_t cache_superpages; /* in superpages, not pages */
     bool covered, shrinking;
+    pages_t growing_pages;       /* that the build or a larger target is bringing, */
+    pages_t growing_ready_pages; /* of them those that are there */
     struct domain_counters counters;
     uint64_t fault_p50_ns, fault_p99_ns, fault_max_ns;
     haddr_t ram, cache;
@@ -103,10 +105,15 @@ void guest_forget(void);
  * Changes the target. -EINVAL if it is below one superpage or above max,
  * -ENOMEM if the host has not what it lacks (problem->available_bytes and
  * limit say what there is), -EAGAIN if the host cannot move it in just now,
- * -ESHUTDOWN if the domain is dying, -EBUSY while it is being built: in each
- * case nothing has changed.
+ * -ESHUTDOWN if the domain is dying, -EBUSY while it is being built, or if
+ * another change is under way: in each case nothing has changed.
+ *
+ * If *more is set, memory must first be brought from the host: nothing has
+ * changed yet, and guest_set_target_step is to be called until it clears *more,
+ * or fails as this does.
  */
-int guest_set_target(uint64_t target_bytes, struct guest_problem *problem);
+int guest_set_target(uint64_t target_bytes, bool *more, struct guest_problem *problem);
+int guest_set_target_step(bool *more, struct guest_problem *problem);
 
 /* The domain begins to die: its cache goes back to the host, and whoever
  * touches a missing page waits for the end of the process. */

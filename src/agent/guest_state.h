@@ -17,8 +17,9 @@
 
 struct guest_state {
     /* Guards what prepares memory on the host, in host.aside: the build, or one
-     * change of the target. */
+     * change of the target; and the target that this is for, or 0. */
     struct lock target_lock;
+    pages_t growing_to_pages;
 
     /* Guards the members from here to `upkeep`. */
     struct lock lock;
@@ -26,6 +27,7 @@ struct guest_state {
     struct histogram latency;
     struct guest_event events[GUEST_EVENTS_KEPT]; /* number n is at n % GUEST_EVENTS_KEPT */
     uint64_t events_made;
+    pages_t growing_pages, growing_ready_pages;   /* see struct guest_report */
     bool low_noted, covered_noted, reached_noted; /* events that stand until undone */
     bool upkeep_idle;                             /* upkeep.c waits for work */
     pthread_cond_t upkeep;

@@ -257,26 +257,19 @@ static bool is_answer(const json_t *message, json_int_t id)
     return false;
 }
 
-int ctl_client_call(struct ctl_client *client, const char *command, json_t *arguments,
-                    int timeout_ms, json_t **result, struct ctl_error *error)
+/* Waits for the answer to the last request. */
+static int finish(struct ctl_client *client, int64_t deadline, json_t **result,
+                  struct ctl_error *error)
 {
-    int64_t deadline = now_ms() + timeout_ms;
-    json_int_t id = ++client->last_id;
-    int ret = send_request(client, command, arguments, id, deadline);
-
-    if (ret < 0 && ret != -EPIPE) {
-        return ret;
-    }
-    /* A server that has hung up (EPIPE) may have said why before it did. */
     for (;;) {
         json_t *message;
         bool answered;
+        int ret = receive_message(client, deadline, &message);
 
-        ret = receive_message(client, deadline, &message);
         if (ret < 0) {
             return ret;
         }
-        answered = is_answer(message, id);
+        answered = is_answer(message, client->last_id);
         if (answered) {
             ret = ctl_reply_read(message, result, error);
         }
@@ -285,6 +278,31 @@ int ctl_client_call(struct ctl_client *client, const char *command, json_t *argu
             return ret;
         }
     }
+}
+
+int ctl_client_call(struct ctl_client *client, const char *command, json_t *arguments,
+                    int timeout_ms, json_t **result, struct ctl_error *error)
+{
+    int64_t deadline = now_ms() + timeout_ms;
+    int ret = ctl_client_begin(client, command, arguments, timeout_ms);
+
+    return ret < 0 ? ret : finish(client, deadline, result, error);
+}
+
+int ctl_client_begin(struct ctl_client *client, const char *command, json_t *arguments,
+                     int timeout_ms)
+{
+    json_int_t id = ++client->last_id;
+    int ret = send_request(client, command, arguments, id, now_ms() + timeout_ms);
+
+    /* A server that has hung up may have said why before it did. */
+    return ret == -EPIPE ? 0 : ret;
+}
+
+int ctl_client_finish(struct ctl_client *client, int timeout_ms, json_t **result,
+                      struct ctl_error *error)
+{
+    return finish(client, now_ms() + timeout_ms, result, error);
 }
 
 int ctl_client_next_event(struct ctl_client *client, int timeout_ms, json_t **event)

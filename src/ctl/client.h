@@ -39,6 +39,13 @@ int ctl_client_find_listener(const char *path, int timeout_ms, pid_t *pid);
 int ctl_client_call(struct ctl_client *client, const char *command, json_t *arguments,
                     int timeout_ms, json_t **result, struct ctl_error *error);
 
+/* The same in two parts: sends the request, and waits for its reply; when that
+ * has not come in time, -ETIMEDOUT, one may go on waiting. */
+int ctl_client_begin(struct ctl_client *client, const char *command, json_t *arguments,
+                     int timeout_ms);
+int ctl_client_finish(struct ctl_client *client, int timeout_ms, json_t **result,
+                      struct ctl_error *error);
+
 /* Takes the next event, a new reference in *event; the client must have
  * subscribed. -ETIMEDOUT if none came in time; -ECONNRESET if the server closed
  * the connection; -EPROTO if it sent something else than messages. */

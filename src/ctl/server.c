@@ -13,6 +13,7 @@
  *    output never exceeds OUTPUT_BYTES, and events alone keep no client's
  *    requests waiting. Others are counted; while any are, no event is queued,
  *    so that LOST stands where they would have stood.
+ *  - A command that goes on in steps gets one step a turn.
  *  - A turn handles at most TURN_REQUESTS of one client's requests, so a flood
  *    delays the others by that much and no more.
  *  - All sockets are non-blocking.
@@ -58,10 +59,18 @@ struct client {
     bool eof;                   /* the client will send no more */
     bool closing;               /* close as soon as the output is sent; read nothing */
     bool subscribed;            /* wants events */
+    bool waiting;               /* for the command that is under way */
     bool wants_past;            /* and those from before, after the reply */
     uint64_t lost;              /* events that were dropped and not reported yet */
     void (*after)(void *owner); /* to be called when the output is sent */
     int64_t after_deadline_ms;  /* and not later than this */
+};
+
+/* The command that goes on in steps, if any. */
+struct job {
+    const struct ctl_command *command; /* NULL: none */
+    struct client *client;             /* who asked; NULL if it has gone */
+    json_t *id;                        /* of the request, or NULL */
 };
 
 struct ctl_server {
@@ -74,6 +83,7 @@ struct ctl_server {
     pthread_t thread;
     sem_t handed_out;        /* posted when the owner has the server */
     int64_t accept_after_ms; /* the process is out of descriptors until then */
+    struct job job;
     struct client clients[CTL_SERVER_CLIENTS_MAX];
 };
 
@@ -93,7 +103,8 @@ static size_t client_output(const struct client *client)
 /* May its next request be handled now? */
 static bool client_may_handle(const struct client *client)
 {
-    return !client->closing && client->after == NULL && client_output(client) <= LINE_MAX_BYTES;
+    return !client->closing && !client->waiting && client->after == NULL &&
+           client_output(client) <= LINE_MAX_BYTES;
 }
 
 static bool client_wants_input(const struct client *client)
@@ -218,6 +229,10 @@ static void client_drop(struct ctl_server *server, struct client *client)
     close(client->fd);
     client->fd = -1;
     client->subscribed = false;
+    client->waiting = false;
+    if (server->job.client == client) {
+        server->job.client = NULL;
+    }
     ctl_framer_fini(&client->in);
     free(client->out);
     client->out = NULL;
@@ -363,8 +378,8 @@ static const struct ctl_command *find_command(const struct ctl_server *server, c
     return NULL;
 }
 
-/* Runs a request. 0, *result and *command (NULL for a built-in one); or -errno
- * and *error. */
+/* Runs a request. 0 and *result; CTL_CONTINUES; or -errno and *error. *command is
+ * NULL for a built-in one. */
 static int execute(struct ctl_server *server, struct client *client,
                    const struct ctl_request *request, const struct ctl_command **command,
                    json_t **result, struct ctl_error *error)
@@ -385,11 +400,13 @@ static int execute(struct ctl_server *server, struct client *client,
                       request->command);
         return -ENOSYS;
     }
-    ret = found->handler(server->config.owner, request->arguments, result, error);
-    if (ret == 0) {
-        *command = found;
+    if (found->step != NULL && server->job.command != NULL) {
+        ctl_error_set(error, CTL_BUSY, "a %s is under way already; try again when it is done",
+                      server->job.command->name);
+        return -EBUSY;
     }
-    return ret;
+    *command = found;
+    return found->handler(server->config.owner, request->arguments, result, error);
 }
 
 /* Gives a client that has just subscribed what its owner has kept for it. */
@@ -417,7 +434,35 @@ static void client_tell_past(struct ctl_server *server, struct client *client)
     json_decref(events);
 }
 
-/* Answers one decoded message. -errno: drop the client. */
+/* Answers a request that is done: with the result (our reference, or NULL), or
+ * with the error if ret is -errno. -errno: drop the client. */
+static int client_answer(struct ctl_server *server, struct client *client,
+                         const struct ctl_command *command, int ret, json_t *result,
+                         struct ctl_error *error, json_t *id)
+{
+    if (ret < 0) {
+        json_decref(result);
+        return client_reply_error(client, error, id);
+    }
+    ret = client_reply(client, ctl_reply_return(result, id));
+    if (ret == -EMSGSIZE) {
+        ctl_error_set(error, CTL_INVALID_REQUEST,
+                      "the command was executed, but its reply with this id is longer than %d "
+                      "bytes; send a shorter id",
+                      BALLAST_PROTOCOL_LINE_MAX_BYTES);
+        ret = client_reply_error(client, error, NULL);
+    }
+    if (client->wants_past) {
+        client_tell_past(server, client);
+    }
+    if (command != NULL && command->after_reply != NULL) {
+        client->after = command->after_reply;
+        client->after_deadline_ms = now_ms() + CTL_SERVER_REPLY_MS;
+    }
+    return ret;
+}
+
+/* Executes and answers one decoded message, or begins to. -errno: drop the client. */
 static int client_handle_message(struct ctl_server *server, struct client *client, json_t *message)
 {
     json_t *id = ctl_message_id(message);
@@ -433,26 +478,40 @@ static int client_handle_message(struct ctl_server *server, struct client *clien
     if (ret == 0) {
         ret = execute(server, client, &request, &command, &result, &error);
     }
-    if (ret < 0) {
+    if (ret == CTL_CONTINUES) {
+        server->job = (struct job){command, client, json_incref(id)};
+        client->waiting = true;
+        return 0;
+    }
+    return client_answer(server, client, command, ret, result, &error, id);
+}
+
+/* Does one step of the command that is under way, if there is one. */
+static void job_turn(struct ctl_server *server)
+{
+    struct job job = server->job;
+    struct ctl_error error;
+    json_t *result = NULL;
+    int ret;
+
+    if (job.command == NULL) {
+        return;
+    }
+    ctl_error_set(&error, CTL_WRONG_STATE, "the command failed");
+    ret = job.command->step(server->config.owner, NULL, &result, &error);
+    if (ret == CTL_CONTINUES) {
+        return;
+    }
+    server->job = (struct job){0};
+    if (job.client == NULL) {
         json_decref(result);
-        return client_reply_error(client, &error, id);
+    } else {
+        job.client->waiting = false;
+        if (client_answer(server, job.client, job.command, ret, result, &error, job.id) < 0) {
+            client_drop(server, job.client);
+        }
     }
-    ret = client_reply(client, ctl_reply_return(result, id));
-    if (ret == -EMSGSIZE) {
-        ctl_error_set(&error, CTL_INVALID_REQUEST,
-                      "the command was executed, but its reply with this id is longer than %d "
-                      "bytes; send a shorter id",
-                      BALLAST_PROTOCOL_LINE_MAX_BYTES);
-        ret = client_reply_error(client, &error, NULL);
-    }
-    if (client->wants_past) {
-        client_tell_past(server, client);
-    }
-    if (command != NULL && command->after_reply != NULL) {
-        client->after = command->after_reply;
-        client->after_deadline_ms = now_ms() + CTL_SERVER_REPLY_MS;
-    }
-    return ret;
+    json_decref(job.id);
 }
 
 /* Answers with a ParseError, after which the stream cannot be trusted. */
@@ -532,7 +591,7 @@ static bool client_is_ready(struct client *client)
 
 static bool client_is_done(struct client *client)
 {
-    return client_output(client) == 0 && client->after == NULL &&
+    return client_output(client) == 0 && client->after == NULL && !client->waiting &&
            (client->closing || (client->eof && ctl_framer_pending(&client->in) == 0));
 }
 
@@ -661,6 +720,9 @@ static int wait_ms(struct ctl_server *server, int64_t now)
 {
     int64_t until = INT64_MAX;
 
+    if (server->job.command != NULL) {
+        return 0;
+    }
     if (server->accept_after_ms > now) {
         until = server->accept_after_ms;
     }
@@ -729,6 +791,7 @@ static void serve(struct ctl_server *server)
         if ((fds[LISTEN].revents & POLLIN) != 0) {
             accept_client(server);
         }
+        job_turn(server);
     }
 }
 
@@ -837,6 +900,7 @@ static void server_free(struct ctl_server *server)
     if (server->wake_fd >= 0) {
         close(server->wake_fd);
     }
+    json_decref(server->job.id);
     sem_destroy(&server->handed_out);
     free(server->path);
     free(server->name);

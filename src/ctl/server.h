@@ -24,14 +24,24 @@ struct ctl_server;
  * Other clients wait while it runs, so it must not take long. `arguments` is
  * the request's object, or NULL; borrowed. Returns 0, and may put a new
  * reference to an object in *result (it is NULL before: {} is sent then); or
- * -errno, and *error says what to answer. */
+ * -errno, and *error says what to answer; or, if the command has a `step`,
+ * CTL_CONTINUES. */
 typedef int ctl_handler(void *owner, const json_t *arguments, json_t **result,
                         struct ctl_error *error);
+
+/* The command is not done: its step is to be called. */
+#define CTL_CONTINUES 1
 
 /* One command of the server's owner. */
 struct ctl_command {
     const char *name;
     ctl_handler *handler;
+    /* If not NULL: a command that may take long, in steps. While the handler,
+     * and then this, returns CTL_CONTINUES it is called again, with arguments
+     * NULL, and other clients' requests are handled in between; later ones of
+     * the client that asked wait. It goes on if that client leaves. Only one
+     * such command is under way at a time: others are answered with Busy. */
+    ctl_handler *step;
     /* If not NULL: called on the server's thread after a successful handler's
      * reply is in the kernel's hands (the client gets it even if the process
      * ends now), or the client is gone, or it did not take the reply for

@@ -193,24 +193,23 @@ static int map_aligned(uint64_t bytes, haddr_t *at)
 
 /* Memory is faulted in by steps of this much, each time seeing to it first that
  * the host has it. */
-#define PREPARE_STEP_BYTES (64 * SUPERPAGE_BYTES)
+#define PREPARE_STEP_BYTES (32 * SUPERPAGE_BYTES)
 
-static int fault_in(struct linux_host *host, haddr_t at, uint64_t bytes)
+/* Faults in a step of [at, at + bytes), of which *done bytes are there already. */
+static int fault_in_step(struct linux_host *host, haddr_t at, uint64_t bytes, uint64_t *done)
 {
-    int err = 0;
-    for (uint64_t done = 0; err == 0 && done < bytes;) {
-        uint64_t step = min_u64(bytes - done, PREPARE_STEP_BYTES);
-        if (!host_has(host, step)) {
-            host->short_available_bytes += done;
-            return -ENOMEM;
-        }
-        err = verdict_of_allocate(sys_madvise(haddr_add(at, done), step, MADV_POPULATE_WRITE));
-        done += step;
+    uint64_t step = min_u64(bytes - *done, PREPARE_STEP_BYTES);
+    if (!host_has(host, step)) {
+        host->short_available_bytes += *done;
+        return -ENOMEM;
     }
+    int err = verdict_of_allocate(sys_madvise(haddr_add(at, *done), step, MADV_POPULATE_WRITE));
     if (err != 0) {
         host->short_limit = MEMORY_LIMIT_OTHER;
+        return err;
     }
-    return err;
+    *done += step;
+    return 0;
 }
 
 /* Calls split_mark or split_unmark for what is not mapped by huge pages. */
@@ -228,7 +227,7 @@ static void mark_pieces(const struct linux_host *host, haddr_t at, uint64_t byte
 /*
  * The cache is registered: touching a missing page there would wait for a
  * fault handler, that is, for us. So pages are faulted in aside, where running
- * short is an error and not a wait, and then moved.
+ * short is an error and not a wait, and then moved. This makes the place.
  */
 static int map_aside(struct linux_host *host, uint64_t bytes, haddr_t *aside)
 {
@@ -242,11 +241,6 @@ static int map_aside(struct linux_host *host, uint64_t bytes, haddr_t *aside)
         return verdict_of_allocate(err);
     }
     advise(at, bytes);
-    err = fault_in(host, at, bytes);
-    if (err != 0) {
-        sys_munmap(at, bytes);
-        return err;
-    }
     *aside = at;
     return 0;
 }
@@ -273,19 +267,26 @@ static int linux_allocate(void *context, cfn_t at, pages_t pages)
 {
     struct linux_host *host = context;
     uint64_t bytes = pages_to_bytes(pages);
-    if (bytes <= host->aside_bytes) {
+    if (bytes <= host->aside_ready_bytes) {
         int err = move_in(host, at, host->aside, bytes);
         sys_munmap(host->aside, bytes);
         host->aside = haddr_add(host->aside, bytes);
         host->aside_bytes -= bytes;
+        host->aside_ready_bytes -= bytes;
         return err;
     }
     haddr_t aside;
     int err = map_aside(host, bytes, &aside);
+    if (err != 0) {
+        return err;
+    }
+    for (uint64_t done = 0; err == 0 && done < bytes;) {
+        err = fault_in_step(host, aside, bytes, &done);
+    }
     if (err == 0) {
         err = move_in(host, at, aside, bytes);
-        sys_munmap(aside, bytes);
     }
+    sys_munmap(aside, bytes);
     return err;
 }
 
@@ -296,6 +297,19 @@ int linux_host_prepare(struct linux_host *host, uint64_t bytes)
     if (err == 0) {
         host->aside = aside;
         host->aside_bytes = bytes;
+        host->aside_ready_bytes = 0;
+    }
+    return err;
+}
+
+int linux_host_prepare_step(struct linux_host *host, bool *more)
+{
+    int err = 0;
+    if (host->aside_ready_bytes < host->aside_bytes) {
+        err = fault_in_step(host, host->aside, host->aside_bytes, &host->aside_ready_bytes);
+    }
+    if (err == 0) {
+        *more = host->aside_ready_bytes < host->aside_bytes;
     }
     return err;
 }
@@ -305,6 +319,7 @@ void linux_host_unprepare(struct linux_host *host)
     if (host->aside_bytes != 0) {
         sys_munmap(host->aside, host->aside_bytes);
         host->aside_bytes = 0;
+        host->aside_ready_bytes = 0;
     }
 }
 

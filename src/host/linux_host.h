@@ -31,9 +31,9 @@ struct linux_host {
      * to be missing, so that it is no huge page; or nowhere. */
     haddr_t broken_cached, broken_guest;
     bool frees_page_tables; /* MADV_DONTNEED frees empty page tables (6.14) */
-    /* Pages faulted in aside for allocate to take, from the start on. */
+    /* Pages for allocate to take, from the start on; those that are faulted in. */
     haddr_t aside;
-    uint64_t aside_bytes;
+    uint64_t aside_bytes, aside_ready_bytes;
     /* Why allocate last gave -ENOMEM: what was to be had, and where. */
     uint64_t short_available_bytes;
     enum memory_limit short_limit;
@@ -53,12 +53,18 @@ extern const struct engine_ops linux_host_ops;
 int linux_host_open(struct linux_host *host, haddr_t ram, uint64_t ram_bytes, uint64_t cache_bytes);
 
 /*
- * Faults in memory aside, which the next calls of allocate take without
- * waiting for the kernel: so that a domain can grow all or nothing, and its
- * lock is held only for the moves. Needs no lock but one that keeps out others
- * who prepare. -ENOMEM if the host has not that much; nothing is left behind.
+ * Has memory ready aside, which the next calls of allocate take without waiting
+ * for the kernel: so that a domain can grow all or nothing, and its lock is held
+ * only for the moves. Begins with it, and does nothing but to see whether the
+ * host has that much: else -ENOMEM, and nothing is left behind. Needs no lock but
+ * one that keeps out others who prepare.
  */
 int linux_host_prepare(struct linux_host *host, uint64_t bytes);
+
+/* Faults in the next piece: a tenth of a second's work on a host whose memory is
+ * at hand, far more on one that must find it. *more says whether there is more
+ * to do. -ENOMEM: the host has no more. */
+int linux_host_prepare_step(struct linux_host *host, bool *more);
 
 /* Gives back what of it was not taken. Under the domain's lock. */
 void linux_host_unprepare(struct linux_host *host);

@@ -8,6 +8,7 @@
  *   total PAGES   the total becomes that; TARGET_REACHED if it is the target
  *   silent PAGES  the same without an event
  *   state NAME    the state becomes that
+ *   slow 1, 0     a set-target that grows goes on until this is undone
  *   refuse CLASS  the next set-target fails with this class
  *   event NAME    this event is pushed; before it listens: kept as one of the past
  *   flood N       so many LOW_CACHE events at once
@@ -48,6 +49,9 @@ struct fake {
     pthread_mutex_t lock; /* guards what follows, between main() and the server */
     int64_t target_pages;
     int64_t total_pages;
+    int64_t growing_to_pages; /* 0: no set-target is under way */
+    int64_t growing_pages;
+    bool slow; /* a set-target that grows takes until this is undone */
     char state[32];
     char refusal[32]; /* "": none */
     char event[32];   /* to be pushed on the next kick; "": none */
@@ -75,13 +79,14 @@ static int query_domain(void *owner, const json_t *arguments, json_t **result,
     }
     pthread_mutex_lock(&fake->lock);
     *result = json_pack(
-        "{s:s, s:i, s:s, s:i, s:I, s:I, s:i, s:I, s:i, s:i, s:i, s:b, s:b, s:i, s:i, s:i, s:i, "
-        "s:i, "
-        "s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I}",
-        "name", fake->name, "pid", (int)getpid(), "state", fake->state, "max_pages", MAX_PAGES,
-        "target_pages", (json_int_t)fake->target_pages, "total_pages",
-        (json_int_t)fake->total_pages, "populated_pages", POPULATED_PAGES, "cache_pages",
-        (json_int_t)(fake->total_pages - POPULATED_PAGES), "pod_entries_pages",
+        "{s:i, s:i, s:s, s:i, s:s, s:i, s:I, s:I, s:i, s:I, s:i, s:i, s:i, s:b, s:b, s:i, s:i, "
+        "s:i, s:i, "
+        "s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I}",
+        "growing_pages", (int)fake->growing_pages, "growing_ready_pages",
+        (int)fake->growing_pages / 2, "name", fake->name, "pid", (int)getpid(), "state",
+        fake->state, "max_pages", MAX_PAGES, "target_pages", (json_int_t)fake->target_pages,
+        "total_pages", (json_int_t)fake->total_pages, "populated_pages", POPULATED_PAGES,
+        "cache_pages", (json_int_t)(fake->total_pages - POPULATED_PAGES), "pod_entries_pages",
         MAX_PAGES - POPULATED_PAGES, "out_pages", 0, "given_pages", 0, "covered", 0, "shrinking",
         fake->total_pages > fake->target_pages, "faults", 77, "populated_2m", 32, "populated_4k", 5,
         "ahead_2m", 9, "reclaimed_2m", 3, "reclaimed_4k", 2, "sweeps", 1, "busy_skips", 4,
@@ -152,6 +157,11 @@ static int set_target(void *owner, const json_t *arguments, json_t **result,
         fake->refusal[0] = '\0';
         ret = -EBUSY;
     }
+    if (ret == 0 && fake->slow && pages > fake->total_pages) {
+        fake->growing_to_pages = pages;
+        fake->growing_pages = pages - fake->total_pages;
+        ret = CTL_CONTINUES;
+    }
     if (ret == 0) {
         fake->target_pages = pages;
         fake->total_pages = pages > fake->total_pages ? pages : fake->total_pages;
@@ -159,6 +169,28 @@ static int set_target(void *owner, const json_t *arguments, json_t **result,
     }
     pthread_mutex_unlock(&fake->lock);
     return ret;
+}
+
+static int set_target_step(void *owner, const json_t *arguments, json_t **result,
+                           struct ctl_error *error)
+{
+    struct fake *fake = owner;
+    bool slow;
+
+    (void)arguments;
+    (void)result;
+    (void)error;
+    usleep(1000);
+    pthread_mutex_lock(&fake->lock);
+    slow = fake->slow;
+    if (!slow) {
+        fake->target_pages = fake->growing_to_pages;
+        fake->total_pages = fake->growing_to_pages;
+        fake->growing_pages = 0;
+        push(fake, "TARGET_CHANGED");
+    }
+    pthread_mutex_unlock(&fake->lock);
+    return slow ? CTL_CONTINUES : 0;
 }
 
 static int destroy(void *owner, const json_t *arguments, json_t **result, struct ctl_error *error)
@@ -194,9 +226,9 @@ static int listen_only(const char *path)
 static int listen_and_serve(struct fake *fake, const char *path)
 {
     static const struct ctl_command commands[] = {
-        {"query-domain", query_domain, NULL},
-        {"set-target", set_target, NULL},
-        {"destroy", destroy, end},
+        {"query-domain", query_domain, NULL, NULL},
+        {"set-target", set_target, set_target_step, NULL},
+        {"destroy", destroy, NULL, end},
     };
     const struct ctl_server_config config = {
         .path = path,
@@ -254,6 +286,8 @@ static int obey(struct fake *fake, const char *path, const char *word, const cha
         reached = word[0] == 't' && number == fake->target_pages;
     } else if (strcmp(word, "state") == 0) {
         snprintf(fake->state, sizeof(fake->state), "%s", argument);
+    } else if (strcmp(word, "slow") == 0) {
+        fake->slow = number != 0;
     } else if (strcmp(word, "refuse") == 0) {
         snprintf(fake->refusal, sizeof(fake->refusal), "%s", argument);
     }

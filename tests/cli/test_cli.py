@@ -29,7 +29,7 @@ KEYS = {
     "populated_4k", "reclaimed_2m", "reclaimed_4k", "sweeps", "busy_skips", "fault_p50_ns",
     "fault_p99_ns", "fault_max_ns", "cache_superpages", "ram_start", "ram_bytes", "cache_start",
     "cache_bytes", "given_pages", "shrinking", "given_up_pages", "taken_back_pages", "out_touched",
-    "discarded_pages", "ahead_2m",
+    "discarded_pages", "ahead_2m", "growing_pages", "growing_ready_pages",
 }
 PAGES_PER_MIB = 256
 EVENTS = ("BUILT", "LOW_CACHE", "EXHAUSTED", "RESUMED", "TARGET_CHANGED", "TARGET_REACHED",
@@ -372,6 +372,41 @@ def test_set_shows_progress_on_a_terminal(place):
         check(select.select([master], [], [], LIMIT_S)[0], shown)
         shown += os.read(master, 4096)
     os.close(master)
+
+
+def test_set_while_the_host_takes_its_time(place):
+    domain = place.domain("vm1")
+    tell(domain, "slow 1")
+    master, slave = os.openpty()
+    process = subprocess.Popen([BALLAST, "set", "vm1", "512M"], env=place.env,
+                               stdin=subprocess.DEVNULL, stdout=slave, stderr=slave)
+    place.processes.append(process)
+    shown = b""
+    while b"vm1: the host has given 128 MiB of 256 MiB" not in shown:
+        check(select.select([master], [], [], LIMIT_S)[0], shown)
+        shown += os.read(master, 4096)
+    # Meanwhile it can be looked at, and takes no second target.
+    result = place.ballast("stat", "vm1")
+    check(result.returncode == 0 and "128 MiB of 256 MiB" in result.stdout, result)
+    check_failed(place.ballast("set", "vm1", "1G"), 1, "not changed", "under way")
+    # Ctrl-C ends the waiting, and not what is under way.
+    process.send_signal(signal.SIGINT)
+    check(process.wait(LIMIT_S) != 0)
+    tell(domain, "slow 0")
+    while json.loads(place.ballast("stat", "--json", "vm1").stdout)["growing_pages"]:
+        time.sleep(0.01)
+    check(json.loads(place.ballast("stat", "--json", "vm1").stdout)["target_pages"] ==
+          512 * PAGES_PER_MIB)
+    # With --wait it says so.
+    tell(domain, "slow 1")
+    process = place.start(BALLAST, "set", "vm1", "768M", "--wait")
+    while not json.loads(place.ballast("stat", "--json", "vm1").stdout)["growing_pages"]:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate(timeout=LIMIT_S)[1]
+    check(process.returncode == 130 and "goes on bringing memory" in errors, errors)
+    os.close(master)
+    os.close(slave)
 
 
 class Follower:

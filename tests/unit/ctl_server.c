@@ -40,6 +40,10 @@ struct fixture {
     atomic_int overlaps; /* on_kick or a handler was called while another ran */
     atomic_bool busy;
     long long told_at_after; /* `told` when count_after() ran */
+    int steps;               /* that the long command has still to go on; -1: until `enough` */
+    bool fails;              /* then it fails */
+    atomic_int stepped;      /* calls of its step */
+    atomic_bool enough;
 };
 
 /* What runs on the server's thread is in a pair of these. */
@@ -182,9 +186,37 @@ static int tick(void *owner, const json_t *arguments, json_t **result, struct ct
     return 0;
 }
 
+/* Goes on until as many steps were made as its first call asked for. The last one
+ * fails if that was asked for. */
+static int go_on(void *owner, const json_t *arguments, json_t **result, struct ctl_error *error)
+{
+    struct fixture *fixture = owner;
+
+    if (arguments != NULL) {
+        fixture->steps = (int)json_integer_value(json_object_get(arguments, "steps"));
+        fixture->fails = json_is_true(json_object_get(arguments, "fails"));
+    } else {
+        atomic_fetch_add(&fixture->stepped, 1);
+    }
+    if (fixture->steps < 0 ? !atomic_load(&fixture->enough) : fixture->steps-- > 0) {
+        return CTL_CONTINUES;
+    }
+    if (fixture->fails) {
+        ctl_error_set(error, CTL_HOST_MEMORY, "it did not work out");
+        return -ENOMEM;
+    }
+    *result = json_pack("{s:b}", "long", 1);
+    return 0;
+}
+
 static const struct ctl_command commands[] = {
-    {"now", tell_now, NULL}, {"tick", tick, count_after},     {"ping", ping, NULL},
-    {"flood", flood, NULL},  {"refuse", refuse, count_after}, {"last", ping, count_after},
+    {"now", tell_now, NULL, NULL},
+    {"tick", tick, NULL, count_after},
+    {"ping", ping, NULL, NULL},
+    {"flood", flood, NULL, NULL},
+    {"refuse", refuse, NULL, count_after},
+    {"last", ping, NULL, count_after},
+    {"long", go_on, go_on, count_after},
 };
 
 static int start(struct fixture *fixture)
@@ -333,7 +365,7 @@ static void calls(void **state)
         -EREMOTEIO);
     json_decref(arguments);
     assert_int_equal(ctl_client_call(client, "query-commands", NULL, LIMIT_MS, &result, &error), 0);
-    assert_int_equal(json_array_size(json_object_get(result, "commands")), 9);
+    assert_int_equal(json_array_size(json_object_get(result, "commands")), 10);
     json_decref(result);
     /* Nothing of this hurt the connection, and a refused command has no after. */
     assert_int_equal(call(client, "ping", &error), 0);
@@ -676,6 +708,92 @@ static void after_a_reply_that_is_not_read(void **state)
         poll(NULL, 0, 10);
     }
     assert_int_equal(fixture->afters, 1);
+    close(fd);
+}
+
+static void wait_for(const atomic_int *counter, int value)
+{
+    for (int ms = 0; atomic_load(counter) < value; ms++) {
+        assert_true(ms < LIMIT_MS);
+        usleep(1000);
+    }
+}
+
+/* A command in steps is answered when it is done; others are served meanwhile. */
+static void a_long_command(void **state)
+{
+    struct fixture *fixture = *state;
+    struct ctl_client *other = open_client(fixture);
+    struct ctl_error error;
+    json_t *result = NULL;
+    int fd = open_socket(fixture);
+    char *text;
+
+    send_text(fd, "{\"execute\":\"long\",\"arguments\":{\"steps\":-1},\"id\":1}\n"
+                  "{\"execute\":\"ping\",\"id\":2}\n");
+    wait_for(&fixture->stepped, 3);
+    assert_int_equal(call(other, "ping", &error), 0);
+    assert_int_equal(call(other, "long", &error), -EREMOTEIO);
+    assert_string_equal(error.class_name, CTL_BUSY);
+    assert_non_null(strstr(error.desc, "a long is under way"));
+    assert_int_equal(atomic_load(&fixture->pings), 1); /* the one that waits has not had its own */
+    assert_int_equal(atomic_load(&fixture->afters), 0);
+    shutdown(fd, SHUT_WR); /* it still listens */
+    atomic_store(&fixture->enough, true);
+    text = read_to_end(fd);
+    assert_non_null(strstr(text, "\"long\""));
+    assert_non_null(strstr(strstr(text, "\"long\""), "\"id\": 2"));
+    free(text);
+    close(fd);
+    wait_for(&fixture->afters, 1);
+
+    json_t *arguments = json_pack("{s:i, s:b}", "steps", 5, "fails", 1);
+    assert_int_equal(ctl_client_call(other, "long", arguments, LIMIT_MS, &result, &error),
+                     -EREMOTEIO);
+    assert_string_equal(error.class_name, CTL_HOST_MEMORY);
+    json_decref(arguments);
+    assert_int_equal(atomic_load(&fixture->afters), 1);
+    ctl_client_close(other);
+}
+
+/* It goes on without the client that asked, and then another may ask. */
+static void a_long_command_of_a_client_that_leaves(void **state)
+{
+    struct fixture *fixture = *state;
+    struct ctl_client *other = open_client(fixture);
+    struct linger reset = {.l_onoff = 1};
+    struct ctl_error error;
+    json_t *result = NULL;
+    json_t *arguments = json_pack("{s:i}", "steps", 2);
+    int fd = open_socket(fixture);
+    int ret;
+
+    send_text(fd, "{\"execute\":\"long\",\"arguments\":{\"steps\":-1}}\n");
+    wait_for(&fixture->stepped, 1);
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+    close(fd);
+    wait_for(&fixture->stepped, 10);
+    assert_int_equal(call(other, "long", &error), -EREMOTEIO);
+    atomic_store(&fixture->enough, true);
+    do {
+        ret = ctl_client_call(other, "long", arguments, LIMIT_MS, &result, &error);
+    } while (ret == -EREMOTEIO && strcmp(error.class_name, CTL_BUSY) == 0);
+    assert_int_equal(ret, 0);
+    json_decref(result);
+    json_decref(arguments);
+    ctl_client_close(other);
+}
+
+/* The server stops in the middle of one. */
+static void stopping_a_long_command(void **state)
+{
+    struct fixture *fixture = *state;
+    int fd = open_socket(fixture);
+
+    send_text(fd, "{\"execute\":\"long\",\"arguments\":{\"steps\":-1},\"id\":[1]}\n");
+    wait_for(&fixture->stepped, 1);
+    ctl_server_stop(fixture->server);
+    fixture->server = NULL;
     close(fd);
 }
 
@@ -1123,6 +1241,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_subscriber_that_does_not_read, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_request_of_a_full_subscriber, set_up, tear_down),
         cmocka_unit_test_setup_teardown(events_before_the_end, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_long_command, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_long_command_of_a_client_that_leaves, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(stopping_a_long_command, set_up, tear_down),
         cmocka_unit_test_setup_teardown(stopping, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_bad_server, set_up, tear_down),
     };
