@@ -4,7 +4,8 @@
 watched from outside.
 
 test_boot.py ACCEL CASE..., a CASE being MAX/TARGET, with /memtest if the kernel shall scrub all of
-its memory at boot, and with /compare if MemTotal is to be compared with that under plain QEMU.
+its memory at boot, and with /compare if MemTotal is to be compared with that under plain QEMU. The
+TARGET "tight" is one so small that single pages have to be found and moved.
 """
 
 import sys
@@ -12,12 +13,26 @@ import sys
 import lib
 
 
+# What a guest of 1 GiB needs is up to its kernel (bench/smallest-target): Linux 6.1 writes to 92 to
+# 94 MiB before it is up, 6.12 to more than 96.
+TIGHT = {"6.1": "96M"}
+TIGHT_OF_OTHERS = "104M"
+
+
+def tight_target():
+    """The tight target for the guest kit's kernel."""
+    version = ".".join(lib.guest_kit()["release"].split(".")[:2])
+    return TIGHT.get(version, TIGHT_OF_OTHERS)
+
+
 def boot(case, accel):
     """The test function of a case."""
-    maximum, target, *options = case.split("/")
+    maximum, wanted, *options = case.split("/")
     append = "memtest=1" if "memtest" in options else ""
 
     def test(session):
+        target = tight_target() if wanted == "tight" else wanted
+        print(f"  target {target}, guest kernel {lib.guest_kit()['release']}")
         if accel == "kvm":
             lib.require_kvm()
         guest, _ = lib.observed_boot(session, maximum, target, accel=accel, append=append)
@@ -33,7 +48,7 @@ def boot(case, accel):
                       f"MemTotal is {guest.fact('MemTotal')}, and {plain.fact('MemTotal')} under "
                       f"plain QEMU")
 
-    test.__doc__ = f"boot with max {maximum} in {target}{', ' + append if append else ''}, {accel}"
+    test.__doc__ = f"boot with max {maximum} in {wanted}{', ' + append if append else ''}, {accel}"
     return test
 
 
