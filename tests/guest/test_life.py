@@ -5,6 +5,7 @@ dry and goes on, moves to another process. Its data stays as it was throughout."
 
 import json
 import os
+import pathlib
 import subprocess
 import time
 
@@ -59,6 +60,56 @@ def test_targets(session):
     for name in ("BUILT", "COVERED", "TARGET_CHANGED", "TARGET_REACHED", "DYING", "GONE"):
         lib.check(name in names, f"there should be an event {name}: {names}")
     lib.check(names[0] == "BUILT" and names[-1] == "GONE", str(names))
+
+
+def test_free_page_reports(session):
+    """what the guest frees and reports is in the cache again, without a look at it"""
+    guest = session.start_guest("512M", "512M", append="ballast.scenario=reports ballast.size=128")
+    guest.wait_said("filled 128 MiB")
+    observer = lib.Observer(session, guest.name)
+    full = guest.stat()
+    guest.wait_said("freed 128 MiB")
+    # The driver reports every two seconds, blocks of 2 MiB and more.
+    goal = full["populated_pages"] - lib.size_to_pages("96M")
+    lib.until(lambda: guest.stat()["populated_pages"] <= goal, lib.BOOT_LIMIT_S,
+              "the freed memory should come back", 0.1)
+    after = guest.stat()
+    report = observer.stop()
+    print(f"  populated {full['populated_pages']} pages, then {after['populated_pages']}; "
+          f"{after['discarded_pages']} discarded, {after['cache_superpages']} superpages cached")
+    lib.check(report["good"], f"the kernel's books say otherwise: {report}")
+    lib.check(after["sweeps"] == after["reclaimed_2m"] == after["reclaimed_4k"] == 0,
+              f"nothing was searched for: {after}")
+
+
+def cpu_seconds(pid, names):
+    """What the threads of these names have used so far."""
+    used = {}
+    for stat in pathlib.Path(f"/proc/{pid}/task").glob("*/stat"):
+        name, _, rest = stat.read_text().partition("(")[2].rpartition(")")
+        fields = rest.split()
+        if name in names:
+            used[name] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    lib.check(set(used) == set(names), f"threads are missing: {used}")
+    return used
+
+
+def test_idle(session):
+    """a domain that is covered costs no CPU of ours while its guest does nothing"""
+    guest = session.start_guest("512M", "256M", append="ballast.scenario=reports ballast.size=1",
+                                extra=["-smp", "2"])
+    guest.wait_said("filled 1 MiB")
+    lib.until(lambda: settled(guest.stat()), SETTLE_LIMIT_S, "it should settle", 0.2)
+    qmp = guest.qmp()
+    qmp.call("stop")
+    time.sleep(0.5)
+    pid = guest.stat()["pid"]
+    threads = ("ballast-fault", "ballast-upkeep")
+    before = cpu_seconds(pid, threads)
+    time.sleep(2)
+    after = cpu_seconds(pid, threads)
+    qmp.close()
+    lib.check(before == after, f"our threads worked: {before}, {after}")
 
 
 def test_host_lacks_memory(session):
@@ -207,5 +258,5 @@ def test_dump(session):
     lib.check(report["good"], f"the kernel's books say otherwise: {report}")
 
 
-lib.run_tests(test_targets, test_host_lacks_memory, test_resets, test_pause,
-              test_destroy_while_waiting, test_migration, test_options, test_dump)
+lib.run_tests(test_targets, test_free_page_reports, test_idle, test_host_lacks_memory, test_resets,
+              test_pause, test_destroy_while_waiting, test_migration, test_options, test_dump)
