@@ -171,6 +171,9 @@ static void advise(haddr_t at, uint64_t bytes)
     sys_madvise(at, bytes, MADV_HUGEPAGE); /* as far as the host has huge pages */
     /* A page that a child shares cannot be moved. */
     sys_madvise(at, bytes, MADV_DONTFORK);
+    /* Nor can a merged one, and merging would change the total. Not only QEMU asks
+     * for it: a service manager may, for the whole process (PR_SET_MEMORY_MERGE). */
+    sys_madvise(at, bytes, MADV_UNMERGEABLE);
 }
 
 /* Maps memory at an address that is a multiple of 2 MiB. */
@@ -441,8 +444,6 @@ int linux_host_open(struct linux_host *host, haddr_t ram, uint64_t ram_bytes, ui
     made.split = split_make(mover, haddr_add(made.cache, cache_bytes));
     advise(made.cache, made.cache_bytes);
     advise(ram, ram_bytes);
-    /* A merged page cannot be moved, and merging would change the total. */
-    sys_madvise(ram, ram_bytes, MADV_UNMERGEABLE);
     err = uffd_register(made.uffd, made.cache, made.cache_bytes);
     if (err == 0) {
         err = uffd_register(made.uffd, ram, ram_bytes);

@@ -102,6 +102,7 @@ static int renew_aside(const struct split *split)
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, &at);
     if (err == 0) {
         sys_madvise(at, SUPERPAGE_BYTES, MADV_DONTFORK); /* see advise() in linux_host.c */
+        sys_madvise(at, SUPERPAGE_BYTES, MADV_UNMERGEABLE);
         err = uffd_register(split->mover.uffd, at, SUPERPAGE_BYTES);
     }
     return err == 0 ? 0 : -EAGAIN;

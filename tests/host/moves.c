@@ -7,9 +7,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
+
+/* Since 6.4, and in newer headers. */
+#ifndef PR_SET_MEMORY_MERGE
+#define PR_SET_MEMORY_MERGE 67
+#endif
 
 #define OPS (&linux_host_ops)
 
@@ -464,6 +472,59 @@ static void moves_of_migrating_pages(void **unused)
     }
 }
 
+/* Whether KSM may merge the page at `at`, as /proc/self/smaps has it. */
+static bool is_mergeable(const void *at)
+{
+    FILE *smaps = fopen("/proc/self/smaps", "re");
+    char line[512];
+    bool inside = false, found = false, mergeable = false;
+    while (smaps != NULL && !found && fgets(line, sizeof(line), smaps) != NULL) {
+        uintptr_t from, to;
+        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " ", &from, &to) == 2) {
+            inside = (uintptr_t)at >= from && (uintptr_t)at < to;
+        }
+        found = inside && strncmp(line, "VmFlags:", 8) == 0;
+        mergeable = found && strstr(line, " mg") != NULL;
+    }
+    if (smaps != NULL) {
+        fclose(smaps);
+    }
+    return mergeable;
+}
+
+/* A service manager may ask for the merging of all that a process has. */
+#define NO_KSM 2
+static int merge_all(void *unused)
+{
+    (void)unused;
+    if (prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0) != 0) {
+        return NO_KSM;
+    }
+    struct fixture f;
+    fixture_open(&f, RAM_PAGES, CACHE_PAGES);
+    void *other =
+        mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    child_check(is_mergeable(other));
+    must_allocate(&f, cfn(0), SUPERPAGE_PAGES);
+    must_place(&f, cfn(0), gfn(0), SUPERPAGE_PAGES);
+    child_check(!is_mergeable(ram_page(&f, gfn(0))));
+    child_check(!is_mergeable(cache_page(&f, cfn(0))));
+    must_take(&f, gfn(0), cfn(SUPERPAGE_PAGES), 1); /* breaks it up, in a place aside */
+    child_check(!is_mergeable((void *)f.host.split.spare.a));
+    child_check(!is_mergeable((void *)f.host.split.aside.a));
+    return 0;
+}
+
+static void nothing_is_merged(void **unused)
+{
+    (void)unused;
+    int status = in_child(merge_all, NULL);
+    if (status == NO_KSM) {
+        skip_because("the kernel does not merge all of a process");
+    }
+    assert_int_equal(status, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -481,6 +542,7 @@ int main(void)
         cmocka_unit_test(find),
         cmocka_unit_test(moves_of_migrating_pages),
         cmocka_unit_test(closing),
+        cmocka_unit_test(nothing_is_merged),
     };
     return fixture_available() ? cmocka_run_group_tests_name("host_moves", tests, NULL, NULL) : 77;
 }
