@@ -6,6 +6,7 @@ $BALLAST_BUILD_DIR, which meson sets for the tests.
 """
 
 import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -33,6 +34,10 @@ EXIT_EXHAUSTED = 86
 
 # How long a guest may take in all. A boot takes some seconds; a busy machine takes its time.
 BOOT_LIMIT_S = 150
+# All limits are multiplied by this, for machines that are slow as a whole: nested ones, say.
+TIME_FACTOR = float(os.environ.get("BALLAST_TIME_FACTOR", "1"))
+# What guests run on unless a test says otherwise: tcg or kvm.
+ACCEL = os.environ.get("BALLAST_ACCEL", "tcg")
 
 
 class Skip(Exception):
@@ -59,15 +64,20 @@ def size_to_pages(text):
     return int(text[:-1]) * units[text[-1]] // PAGE
 
 
+def seconds(limit_s):
+    """A time limit on this machine."""
+    return limit_s * TIME_FACTOR
+
+
 def until(condition, limit_s, what, poll_s=0.02):
     """Waits until condition() is true, and returns what it returned."""
-    deadline = time.monotonic() + limit_s
+    deadline = time.monotonic() + seconds(limit_s)
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise Failed(f"waited {limit_s} s in vain: {what}")
+            raise Failed(f"waited {seconds(limit_s):.0f} s in vain: {what}")
         time.sleep(poll_s)
 
 
@@ -103,12 +113,18 @@ def require_host():
             raise Skip("root without CAP_SYS_PTRACE and no /dev/userfaultfd")
 
 
-def require_kvm():
-    """Raises Skip where KVM does not run guests."""
+@functools.cache
+def kvm_lack():
+    """What KVM lacks to run guests here; empty if it runs them."""
     done = subprocess.run([SOURCE / "scripts/kvm-works"], text=True, capture_output=True,
                           check=False)
-    if done.returncode != 0:
-        raise Skip(f"no KVM: {done.stdout.strip()}")
+    return done.stdout.strip() if done.returncode != 0 else ""
+
+
+def require_kvm():
+    """Raises Skip where KVM does not run guests."""
+    if kvm_lack():
+        raise Skip(f"no KVM: {kvm_lack()}")
 
 
 class Qmp:
@@ -116,7 +132,7 @@ class Qmp:
 
     def __init__(self, path):
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(60)
+        self.socket.settimeout(seconds(60))
 
         def connected():
             # The socket is there a moment before QEMU listens.
@@ -152,7 +168,7 @@ class Qmp:
 class Observer:
     """The accounting oracle, watching one domain (tests/lib/observer.c)."""
 
-    def __init__(self, session, name, hz=100):
+    def __init__(self, session, name, hz=max(1, round(100 / TIME_FACTOR))):
         self.process = session.start([build_dir() / "tests/guest/observer", "--hz", str(hz), name],
                                      stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
@@ -246,9 +262,10 @@ class Guest:
     def wait(self, limit_s=BOOT_LIMIT_S):
         """Waits for QEMU's end. Returns its exit status."""
         try:
-            return self.process.wait(limit_s)
+            return self.process.wait(seconds(limit_s))
         except subprocess.TimeoutExpired:
-            raise Failed(f"QEMU did not end within {limit_s} s: {self.account()}") from None
+            raise Failed(f"QEMU did not end within {seconds(limit_s):.0f} s: "
+                         f"{self.account()}") from None
 
 
 class Session:
@@ -307,7 +324,7 @@ class Session:
         """Runs a ballast command to its end."""
         return subprocess.run([str(build_dir() / "tools/ballast"), *[str(word) for word in words]],
                               env=self.environment, text=True, capture_output=True,
-                              stdin=subprocess.DEVNULL, timeout=limit_s, check=False)
+                              stdin=subprocess.DEVNULL, timeout=seconds(limit_s), check=False)
 
     def start_qemu(self, words, target=None, name=None, options=()):
         """Starts QEMU with just these arguments, and `ballast run` with these options. Its stderr
@@ -325,7 +342,7 @@ class Session:
             process = self.start(command, stdout=stdout, stderr=stderr)
         return Guest(self, name, process, folder, target)
 
-    def start_guest(self, maximum, target=None, accel="tcg", append="", held=False, extra=(),
+    def start_guest(self, maximum, target=None, accel=ACCEL, append="", held=False, extra=(),
                     kernel=None, name=None, options=(), reboots=False):
         """Starts Debian's kernel with our initramfs (or another kernel, alone). `held`: it waits
         for QMP's cont before the first instruction. `reboots`: a reset does not end it."""
@@ -368,7 +385,7 @@ def describe_report(report):
             f"{report['other_anon_max_pages'] * PAGE >> 20} MiB")
 
 
-def observed_boot(session, maximum, target, accel="tcg", append="", extra=()):
+def observed_boot(session, maximum, target, accel=ACCEL, append="", extra=()):
     """Boots a guest whose accounting is watched from before its first instruction to its end."""
     guest = session.start_guest(maximum, target, accel=accel, append=append, held=True, extra=extra)
     guest.wait_up()
@@ -412,6 +429,8 @@ def run_tests(*tests):
         started = time.monotonic()
         try:
             require_host()
+            if ACCEL == "kvm":
+                require_kvm()
             with Session() as session:
                 test(session)
             print(f"  passed ({time.monotonic() - started:.1f} s)")

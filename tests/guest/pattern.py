@@ -59,8 +59,8 @@ def wait_settled(guest):
 
 def set_target(guest, size):
     """Changes the target and waits for the balloon."""
-    done = guest.session.ballast("set", guest.name, size, "--wait", "--timeout", "100",
-                                 limit_s=120)
+    done = guest.session.ballast("set", guest.name, size, "--wait", "--timeout",
+                                 round(lib.seconds(100)), limit_s=120)
     lib.check(done.returncode == 0, f"ballast set {size}: {done.stdout}{done.stderr}")
 
 

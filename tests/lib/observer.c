@@ -44,8 +44,8 @@
 #include "observer_stop.h"
 
 #define REREADS            8
-#define STOP_TIMEOUT_MS    2000
-#define CONTROL_TIMEOUT_MS 5000
+#define STOP_TIMEOUT_MS    20000 /* only ends what hangs */
+#define CONTROL_TIMEOUT_MS 50000
 #define STOP_EVERY         25 /* one sample in so many is read stopped even if it fits, for smaps */
 #define DEVIATIONS_MAX     20 /* described one by one; all are counted */
 #define SKIP               77
