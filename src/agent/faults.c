@@ -6,8 +6,15 @@
  * the pause policy, those that cannot be had are kept on a list: whoever
  * touched them waits, and they are tried again when somebody says that there
  * may be pages (guest_kick), or now and then, for the guest's other CPUs may
- * have zeroed some. A page is waited for by a thread once, so the list is as
- * long as the process has threads; when it is full, further faults wait in the
+ * have zeroed some.
+ *
+ * A gfn is on the list once, however often it is asked for, and a signal makes
+ * its thread ask again: at each of QEMU's kicks if that is a vCPU in KVM, and
+ * without a pause in between if it is in another system call (tens of thousands
+ * of times a second). To sweep all of memory each time would leave the lock to
+ * nobody else. So the list is about as long as there are threads that touch
+ * guest RAM; with KVM those are QEMU's and up to 64 of the kernel's for each
+ * vCPU (asynchronous page faults). When it is full, further faults wait in the
  * kernel.
  *
  * The path allocates nothing, logs nothing, and takes only the domain's lock.
@@ -30,6 +37,7 @@
 #define WAITING_MAX 1024
 /* How often they are tried without a kick. */
 #define WAITING_RETRY_MS 1000
+#define WAITING_RETRY_NS (WAITING_RETRY_MS * UINT64_C(1000000))
 /* A fault that the host cannot serve just now is tried again after a pause,
  * for about ten seconds in all: by then it will not come right. */
 #define RETRY_PAUSE_NS UINT64_C(200000)
@@ -43,6 +51,16 @@ struct waiting_fault {
 /* Known to the fault thread alone. */
 static struct waiting_fault waiting[WAITING_MAX];
 static unsigned waiting_count;
+static uint64_t retry_ns; /* when they are tried again without a kick */
+
+static bool is_waiting(gfn_t at)
+{
+    unsigned i = 0;
+    while (i < waiting_count && waiting[i].at.n != at.n) {
+        i++;
+    }
+    return i < waiting_count;
+}
 
 /* One try, under the lock. */
 static int try_populate(struct waiting_fault fault)
@@ -126,7 +144,12 @@ static bool serve_new(void)
             /* Nobody but us touches the cache, and we never where it is empty. */
             guest_stop_broken("a fault in the cache", gfn(0));
         }
-        if (!serve(fault)) {
+        if (is_waiting(fault.at)) {
+            continue; /* whoever asks again is woken with the first */
+        }
+        if (serve(fault)) {
+            retry_ns = now_ns; /* there are pages: perhaps for the others too */
+        } else {
             waiting[waiting_count++] = fault;
         }
     }
@@ -144,9 +167,11 @@ void *faults_thread(void *unused)
         fds[0].fd = waiting_count < WAITING_MAX ? guest.host.uffd : -1;
         poll(fds, 2, waiting_count != 0 ? WAITING_RETRY_MS : -1);
         uint64_t kicks;
-        ssize_t ignored = read(guest.kick_fd, &kicks, sizeof(kicks));
-        (void)ignored;
-        serve_waiting();
+        bool kicked = read(guest.kick_fd, &kicks, sizeof(kicks)) == sizeof(kicks);
+        if (waiting_count != 0 && (kicked || clock_now_ns() >= retry_ns)) {
+            serve_waiting();
+            retry_ns = clock_now_ns() + WAITING_RETRY_NS;
+        }
         more = waiting_count == WAITING_MAX || serve_new();
     }
     return NULL;
