@@ -8,6 +8,7 @@ Usage: test_dying.py [--rounds N] [--seed N]
 
 import argparse
 import collections
+import contextlib
 import os
 import pathlib
 import random
@@ -187,6 +188,38 @@ def test_nobody_reads(session):
     os.close(writer)
 
 
+def test_ends_by_itself(session):
+    """a domain that is destroyed while its process exits by itself ends either way"""
+    rng = random.Random(arguments.seed)
+    ends = collections.Counter()
+    for number in range(max(8, arguments.rounds // 2)):
+        domain = session.start("vm", [*guest_words(rng.getrandbits(32))[:-1], "exit", 0],
+                               TARGETS_MIB[0])
+        domain.wait_line("ready")
+        client, targets = domain.connect(), Targets(domain, rng.getrandbits(32))
+        if number % 2 == 0:
+            targets.start()
+        if rng.random() < 0.5:
+            domain.go_on()
+            time.sleep(rng.random() * 0.001)
+            with contextlib.suppress(fake.Gone):
+                client.send("destroy")
+        else:
+            client.send("destroy")
+            time.sleep(rng.random() * 0.001)
+            with contextlib.suppress(BrokenPipeError):
+                domain.go_on()
+        status, errors = domain.finish()
+        check(status in (0, fake.EXIT_DESTROYED), f"it ended with {status}: {errors}")
+        check(not domain.folder.exists(), f"it left {list(domain.folder.glob('*'))}")
+        client.close()
+        if number % 2 == 0:
+            targets.join(fake.PATIENCE_S)
+            check(not targets.is_alive() and targets.wrong is None, f"set-target: {targets.wrong}")
+        ends[status] += 1
+    print("  " + ", ".join(f"status {status}: {count}" for status, count in ends.items()))
+
+
 def test_killed(session):
     """a process that is killed in the middle leaves nothing that 'ballast ls' or the next of its
     name minds"""
@@ -249,5 +282,5 @@ def test_memory_comes_back(session):
 
 
 arguments = options.parse_args()
-fake.run_tests(test_races, test_destroyed_while_built, test_nobody_reads, test_killed,
-               test_memory_comes_back)
+fake.run_tests(test_races, test_destroyed_while_built, test_nobody_reads,
+               test_ends_by_itself, test_killed, test_memory_comes_back)
