@@ -141,10 +141,12 @@ class Client:
                 time.sleep(0.001)
 
     def wait_closed(self):
-        """Until the other end has closed, reading whatever comes."""
+        """Until the other end has closed. Returns what has come before."""
+        messages = []
         with contextlib.suppress(Gone):
             while True:
-                self.read()
+                messages.append(self.read())
+        return messages
 
     def close(self):
         """Closes the connection."""
@@ -194,16 +196,19 @@ class Domain:
         client.close()
         return reply["return"]
 
-    def cached(self, described):
-        """Pages in the cache's range by the kernel's count, or None if the process is gone or
-        going."""
+    def resident(self, described, what, pages=None):
+        """Pages in a range, "ram" or "cache", or in so many pages at its start, by the kernel's
+        count; None if the process is gone or going."""
+        first, count = described[f"{what}_start"] // PAGE, pages
+        if pages is None:
+            count = described[f"{what}_bytes"] // PAGE
         try:
             with open(f"/proc/{self.process.pid}/pagemap", "rb", buffering=0) as pagemap:
-                pagemap.seek(described["cache_start"] // PAGE * 8)
-                data = pagemap.read(described["cache_bytes"] // PAGE * 8)
+                pagemap.seek(first * 8)
+                data = pagemap.read(count * 8)
         except (OSError, ValueError):
             return None
-        if len(data) != described["cache_bytes"] // PAGE * 8:
+        if len(data) != count * 8:
             return None
         return sum(1 for entry in array.array("Q", data) if entry >> 62)
 
@@ -274,6 +279,13 @@ class Session:
                 domain.process.kill()
             domain.process.communicate()
         self.domains.clear()
+
+    def start_ballast(self, *words):
+        """Starts a ballast command."""
+        return subprocess.Popen([BUILD / "tools/ballast", *[str(word) for word in words]], text=True,
+                                env=dict(os.environ, BALLAST_RUNTIME_DIR=str(self.runtime)),
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE)
 
     def ballast(self, *words):
         """Runs a ballast command to its end."""
