@@ -215,6 +215,7 @@ class Domain:
     def finish(self):
         """Waits for its end. Its exit status (as Popen has it) and what it wrote to stderr."""
         try:
+            self.process.wait(PATIENCE_S)  # communicate() would close its input first
             _, errors = self.process.communicate(timeout=PATIENCE_S)
         except subprocess.TimeoutExpired:
             raise Failed(f"{self.name} did not end within {PATIENCE_S} s") from None

@@ -18,7 +18,7 @@ import threading
 import time
 
 import fake
-from fake import MIB, check
+from fake import MIB, PAGE, check
 
 RAM_MIB = 64
 THREADS = 3
@@ -28,6 +28,8 @@ FILLED_MIB = 8
 TARGETS_MIB = (16, 48)
 
 DONTNEED = 4  # MADV_DONTNEED
+# A growth that takes long enough to be met.
+GROW_MIB = 2048
 
 options = argparse.ArgumentParser(description=__doc__)
 options.add_argument("--rounds", type=int, default=40)
@@ -180,6 +182,48 @@ def test_destroyed_while_built(session):
     domain.must_end_destroyed()
 
 
+def resident_kib(domain):
+    """By the kernel's books."""
+    status = pathlib.Path(f"/proc/{domain.process.pid}/status").read_text()
+    return int(status.split("RssAnon:")[1].split()[0])
+
+
+def require_memory(mib):
+    """Raises Skip where a domain of that size would push others out."""
+    available = pathlib.Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0]
+    if int(available) >> 10 < mib + 1024:
+        raise fake.Skip(f"needs {mib + 1024} MiB of free memory")
+
+
+def test_destroyed_while_growing(session):
+    """a domain that is destroyed while a larger target is brought gives that back too"""
+    require_memory(GROW_MIB)
+    for deaf in (False, True):
+        domain = session.start("vm", ["nohuge", "block", "pc.ram", "memory-backend-ram",
+                                      2 * GROW_MIB, "private", "ready", "hang"], TARGETS_MIB[0])
+        domain.wait_line("ready")
+        grower, client, other = domain.connect(), domain.connect(), domain.connect()
+        if deaf:
+            client.stop_reading()
+        small = resident_kib(domain)
+        grower.send("set-target", {"target_bytes": GROW_MIB * MIB})
+
+        def grows():
+            state = other.call("query-domain")["return"]
+            check(state["target_pages"] == TARGETS_MIB[0] * MIB // PAGE,
+                  "a growth was over too soon")
+            return state["growing_ready_pages"] > 0
+        fake.until(grows, "it should grow", 0.001)
+        client.send("destroy")
+        if deaf:
+            reply = grower.read()
+            check(reply.get("error", {}).get("class") == "WrongState", f"set-target: {reply}")
+            check(resident_kib(domain) <= small, f"it had {small} KiB, and has "
+                  f"{resident_kib(domain)}")
+            check(other.call("query-domain")["return"]["state"] == "dying", "it is dying")
+        domain.must_end_destroyed()
+
+
 def drop_while_dying(session):
     """Has a dying process drop 513 of its 1024 pages. How many it has then, or None if it ended
     before all was done."""
@@ -191,12 +235,15 @@ def drop_while_dying(session):
     check(domain.resident(described, "ram", 1024) == 1024, "it has touched 1024 pages")
     client = domain.connect()
     client.stop_reading()
+    other = domain.connect()
     client.send("destroy")
-    domain.go_on()
     try:
+        fake.until(lambda: other.call("query-domain")["return"]["state"] == "dying",
+                   "it should die", 0.001)
+        domain.go_on()
         domain.wait_line("ready")
         left = (domain.resident(described, "ram", 1024), domain.resident(described, "cache"))
-    except fake.Failed:
+    except (fake.Failed, fake.Gone, BrokenPipeError):
         left = (None, None)
     domain.must_end_destroyed()
     return None if None in left else left
@@ -310,12 +357,6 @@ def test_commands_race(session):
         check(not any("killed" in said for _, said, _, _ in ends), f"it had to be killed: {ends}")
 
 
-def resident_kib(domain):
-    """By the kernel's books."""
-    status = pathlib.Path(f"/proc/{domain.process.pid}/status").read_text()
-    return int(status.split("RssAnon:")[1].split()[0])
-
-
 def measure(session, gib, populated, huge):
     """Destroys a domain that has so many GiB, and says how long that takes."""
     words = [*([] if huge else ["nohuge"]), "block", "pc.ram", "memory-backend-ram",
@@ -342,15 +383,13 @@ def measure(session, gib, populated, huge):
 def test_memory_comes_back(session):
     """2 GiB come back to the host: how long that takes"""
     gib = 2
-    available = pathlib.Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0]
-    if int(available) < (gib + 1) << 20:
-        raise fake.Skip(f"needs {gib + 1} GiB of free memory")
+    require_memory(gib * 1024)
     for huge in (True, False):
         for populated in (False, True):
             measure(session, gib, populated, huge)
 
 
 arguments = options.parse_args()
-fake.run_tests(test_races, test_destroyed_while_built, test_dropped_while_dying,
-               test_nobody_reads, test_ends_by_itself, test_commands_race, test_killed,
-               test_memory_comes_back)
+fake.run_tests(test_races, test_destroyed_while_built,
+               test_destroyed_while_growing, test_dropped_while_dying, test_nobody_reads,
+               test_ends_by_itself, test_commands_race, test_killed, test_memory_comes_back)
