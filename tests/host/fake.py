@@ -76,6 +76,13 @@ def require_userfaultfd():
         raise Skip(f"the kernel is {os.uname().release}, and UFFDIO_MOVE came with 6.8")
 
 
+def require_memory(mib):
+    """Raises Skip where a domain of that size would push others out."""
+    available = pathlib.Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0]
+    if int(available) >> 10 < mib + 1024:
+        raise Skip(f"needs {mib + 1024} MiB of free memory")
+
+
 class Gone(Exception):
     """The domain closed the connection."""
 

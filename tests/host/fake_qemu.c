@@ -32,6 +32,7 @@
  *                              and wait for a line before the next look at how
  *                              much memory there is, as the agent takes before it
  *                              brings any in
+ *   sluggish MS                each such look takes so long
  *   nohuge                     the kernel gives this process no huge pages
  *   churn THREADS SEED MIB     start threads that use the first block in every
  *                              way there is, with at most so much in it that is
@@ -471,6 +472,7 @@ static void add_device(const char *its_memdev)
 /* The agent's own calls of open come here first. */
 EXPORT int open(const char *path, int flags, ...);
 static atomic_bool slow;
+static atomic_uint sluggish_ms;
 
 int open(const char *path, int flags, ...)
 {
@@ -478,7 +480,11 @@ int open(const char *path, int flags, ...)
     va_start(arguments, flags);
     mode_t mode = (flags & O_CREAT) != 0 ? va_arg(arguments, mode_t) : 0;
     va_end(arguments);
-    if (strcmp(path, "/proc/meminfo") == 0 && atomic_exchange(&slow, false)) {
+    bool looks = strcmp(path, "/proc/meminfo") == 0;
+    if (looks) {
+        usleep(atomic_load(&sluggish_ms) * 1000);
+    }
+    if (looks && atomic_exchange(&slow, false)) {
         char line[16];
         must(write(1, "slow\n", 5) == 5 && read(0, line, sizeof(line)) > 0, "slow");
     }
@@ -637,6 +643,10 @@ static int run(char **argument)
     if (strcmp(command, "churn") == 0) {
         churn(number(argument[1]), number(argument[2]), number(argument[3]));
         return 4;
+    }
+    if (strcmp(command, "sluggish") == 0) {
+        sluggish_ms = (unsigned)number(argument[1]);
+        return 2;
     }
     if (strcmp(command, "inspect") == 0) {
         in_child((char *[]){argument[1], NULL});
