@@ -136,8 +136,8 @@ class Client:
         return count[0]
 
     def stop_reading(self):
-        """Has so much sent that the domain keeps part of a reply for us: then the answer to our next
-        request, whatever it is, does not leave it."""
+        """Has so much sent that the domain keeps part of a reply for us: then the answer to our
+        next request, whatever it is, does not leave it."""
         while True:
             before = self.unread()
             self.send("query-domain", request_id="x" * 60000)
@@ -290,10 +290,10 @@ class Session:
 
     def start_ballast(self, *words):
         """Starts a ballast command."""
-        return subprocess.Popen([BUILD / "tools/ballast", *[str(word) for word in words]], text=True,
+        return subprocess.Popen([BUILD / "tools/ballast", *[str(word) for word in words]],
                                 env=dict(os.environ, BALLAST_RUNTIME_DIR=str(self.runtime)),
                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE)
+                                stderr=subprocess.PIPE, text=True)
 
     def ballast(self, *words):
         """Runs a ballast command to its end."""

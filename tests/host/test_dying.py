@@ -330,8 +330,8 @@ def test_killed(session):
 
 
 def test_commands_race(session):
-    """several 'ballast destroy', 'ls' and 'stat' at once: the domain is destroyed once, and nobody is
-    told nonsense"""
+    """several 'ballast destroy', 'ls' and 'stat' at once: the domain is destroyed once, and nobody
+    is told nonsense"""
     rng = random.Random(arguments.seed)
     for _ in range(max(4, arguments.rounds // 5)):
         domain = session.start("vm", guest_words(rng.getrandbits(32)), TARGETS_MIB[0])
@@ -342,8 +342,8 @@ def test_commands_race(session):
                  process.returncode) for process in running]
         domain.must_end_destroyed()
         for words, _, errors, status in ends:
-            good = status == 0 or (status == 1 and words[0] != "ls" and errors.startswith("ballast: ")
-                                   and errors.count("\n") == 1)
+            one_line = errors.startswith("ballast: ") and errors.count("\n") == 1
+            good = status == 0 or (status == 1 and words[0] != "ls" and one_line)
             check(good, f"ballast {' '.join(words)} ended with {status}: {errors}")
         check(any(words[0] == "destroy" and status == 0 for words, _, _, status in ends),
               f"nobody destroyed it: {ends}")
