@@ -168,7 +168,7 @@ __attribute__((noreturn)) static void refuse_build(const struct guest_problem *p
         [GUEST_FAILED_REGISTER] = "register guest RAM and cache with userfaultfd",
         [GUEST_FAILED_METADATA] = "map memory for its books",
         [GUEST_FAILED_MEMORY] = "move the target into the cache",
-        [GUEST_FAILED_THREAD] = "start the fault thread",
+        [GUEST_FAILED_THREAD] = "start its threads",
     };
     stop(BALLAST_EXIT_REFUSED, "could not %s: %s", steps[problem->failure], strerror(-err));
 }

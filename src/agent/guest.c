@@ -218,11 +218,9 @@ static int fail(struct guest_problem *problem, enum guest_failure failure, int e
     return err;
 }
 
-/* Makes what the threads need, and the threads. */
 static int start_threads(void)
 {
-    guest.kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    int err = guest.kick_fd < 0 ? -errno : guest_start_thread("ballast-fault", faults_thread);
+    int err = guest_start_thread("ballast-fault", faults_thread);
     return err != 0 ? err : guest_start_thread("ballast-upkeep", upkeep_thread);
 }
 
@@ -253,6 +251,11 @@ int guest_build(haddr_t ram, uint64_t ram_bytes, uint64_t target_bytes,
     err = linux_host_open(&guest.host, ram, ram_bytes, cache_bytes);
     if (err != 0) {
         return fail(problem, GUEST_FAILED_REGISTER, err);
+    }
+    /* A target may be set as soon as there is a domain, before it has threads. */
+    guest.kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (guest.kick_fd < 0) {
+        return fail(problem, GUEST_FAILED_THREAD, -errno);
     }
     atomic_store(&guest.exists, true);
     err = fill_cache();
