@@ -205,14 +205,6 @@ static void refuse_unservable(haddr_t at, uint64_t bytes, const struct qemu_bloc
     }
 }
 
-static void on_reset(bool restoring)
-{
-    guest_reset();
-    if (restoring) {
-        guest_forget();
-    }
-}
-
 /* The guest's balloon driver, once it is up, finds what is asked of it. */
 static void on_ready(void)
 {
@@ -241,7 +233,7 @@ void agent_see_block(haddr_t at, uint64_t bytes)
              "a device of this guest pins all of its RAM (VFIO, SEV or RDMA), which PoD must be "
              "able to move; leave that device out");
     }
-    static const struct qemu_hooks hooks = {.ready = on_ready, .reset = on_reset};
+    static const struct qemu_hooks hooks = {.ready = on_ready, .reset = guest_restart};
     const struct guest_options options = {
         .pause = config.pause,
         .reserve = config.reserve,

@@ -24,6 +24,9 @@
 /* "Low cache": less than this share of the target is left, and the domain is
  * not covered. It is noted again after there was twice as much. */
 #define LOW_CACHE_SHARE 16
+/* What a reset leaves alone: firmware of PCs lives below 1 MiB, in a copy that it
+ * made in RAM, and the CPU starts in it. */
+#define RESTART_KEPT_BYTES SUPERPAGE_BYTES
 /* Our threads read guest memory and move pages; they need little stack. */
 #define THREAD_STACK_BYTES (256 * 1024)
 
@@ -338,20 +341,15 @@ void guest_take_back(haddr_t page)
     }
 }
 
-void guest_reset(void)
+void guest_restart(void)
 {
     if (guest_exists()) {
         lock_acquire(&guest.lock);
         int err = domain_increase_reservation(&guest.domain, gfn(0), guest.domain.p2m.max_pages);
         after_change(err, "reset", gfn(0));
         lock_release(&guest.lock);
-    }
-}
-
-void guest_forget(void)
-{
-    if (guest_exists()) {
-        guest_discard(guest.host.ram, guest.host.ram_bytes);
+        guest_discard(haddr_add(guest.host.ram, RESTART_KEPT_BYTES),
+                      guest.host.ram_bytes - RESTART_KEPT_BYTES);
     }
 }
 

@@ -94,12 +94,12 @@ int guest_discard(haddr_t at, uint64_t bytes);
 int guest_give_up(haddr_t page);
 void guest_take_back(haddr_t page);
 
-/* The guest starts anew: it has given up nothing. */
-void guest_reset(void);
-
-/* All that is in guest RAM is needed no more: something else is going to be put
- * there, and may need pages elsewhere, before it has overwritten what is there. */
-void guest_forget(void);
+/*
+ * The guest starts anew: it has given up nothing, and all of its RAM is POD, as
+ * when it was started first, but for the first superpage. If what it held were kept it would need pages for
+ * that and for what it uses now: a second boot takes other pages than the first.
+ */
+void guest_restart(void);
 
 /*
  * Changes the target. -EINVAL if it is below one superpage or above max,

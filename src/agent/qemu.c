@@ -45,12 +45,6 @@ struct version_info {
     char *package;
 };
 
-/* Of RunState (qapi/run-state.json): a snapshot is being loaded. */
-#define RUN_STATE_RESTORE_VM 8
-struct enum_names {
-    const char *const *names;
-};
-
 /* From QEMU 7.2 to 10.0 without change: include/exec/memory.h, qom/object.h,
  * sysemu/reset.h, sysemu/runstate.h, sysemu/sysemu.h, block/aio.h,
  * qapi/error.h, qapi/qmp/qdict.h, hw/qdev-core.h, migration/postcopy-ram.h, and
@@ -75,8 +69,7 @@ static struct {
     void (*postcopy_add_notifier)(struct asking_notifier *notifier);
     void (*device_listener_register)(struct device_listener *listener);
     const char *(*qdict_get_try_str)(const void *dict, const char *key);
-    bool (*runstate_check)(int state);
-    const struct enum_names *run_states; /* RunState_lookup */
+    void (*qemu_register_wakeup_notifier)(struct notifier *notifier);
 } functions;
 
 static bool resolve(void)
@@ -103,8 +96,7 @@ static bool resolve(void)
         {"postcopy_add_notifier", (void **)&functions.postcopy_add_notifier},
         {"device_listener_register", (void **)&functions.device_listener_register},
         {"qdict_get_try_str", (void **)&functions.qdict_get_try_str},
-        {"runstate_check", (void **)&functions.runstate_check},
-        {"RunState_lookup", (void **)&functions.run_states},
+        {"qemu_register_wakeup_notifier", (void **)&functions.qemu_register_wakeup_notifier},
     };
     bool all = true;
     for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
@@ -167,17 +159,25 @@ bool qemu_machine_is_made(void)
     return atomic_load(&machine_ready);
 }
 
-static bool is_restoring(void)
+/* Main thread only. */
+static bool was_reset; /* once, when the machine was made */
+static bool waking;    /* from suspend to RAM, which QEMU does by a reset, too */
+
+static void on_wakeup(struct notifier *self, void *data)
 {
-    /* Of memory that is needed we must never think that it is not: be sure. */
-    return strcmp(functions.run_states->names[RUN_STATE_RESTORE_VM], "restore-vm") == 0 &&
-           functions.runstate_check(RUN_STATE_RESTORE_VM);
+    (void)self;
+    (void)data;
+    waking = true;
 }
 
 static void on_reset(void *opaque)
 {
     (void)opaque;
-    hooks.reset(is_restoring());
+    if (was_reset && !waking) {
+        hooks.reset();
+    }
+    was_reset = true;
+    waking = false;
 }
 
 /* Sets an error of QEMU's; its text must be one that needs no arguments. */
@@ -220,10 +220,12 @@ static bool on_device(struct device_listener *self, const void *options, bool fr
 void qemu_set_hooks(const struct qemu_hooks *the_hooks)
 {
     static struct notifier ready = {.notify = on_ready};
+    static struct notifier wakeup = {.notify = on_wakeup};
     static struct asking_notifier postcopy = {.notify = on_postcopy};
     static struct device_listener devices = {.hide_device = on_device};
     hooks = *the_hooks;
     functions.qemu_add_machine_init_done_notifier(&ready);
+    functions.qemu_register_wakeup_notifier(&wakeup);
     functions.qemu_register_reset(on_reset, NULL);
     struct version_info *version = functions.qmp_query_version(NULL);
     error_is_in_data = version->qemu->major < 9;

@@ -42,13 +42,14 @@ int qemu_require_discards(void);
 /*
  * What QEMU tells us from now on. Both are called on QEMU's main thread.
  *   ready   the machine is made: its devices are there, no vCPU has run
- *   reset   the guest is reset, at the start and at each reboot: what it had
- *           given up to its balloon it believes in again. `restoring`: a
- *           snapshot is about to be loaded over all of its memory
+ *   reset   the guest is about to start anew, because of a reboot or of a
+ *           snapshot that is loaded over all of its memory. Not called for the
+ *           reset that starts it the first time, nor when it wakes from suspend
+ *           to RAM. What QEMU puts into RAM for a start is put there afterwards
  */
 struct qemu_hooks {
     void (*ready)(void);
-    void (*reset)(bool restoring);
+    void (*reset)(void);
 };
 
 /*

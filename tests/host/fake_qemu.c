@@ -20,7 +20,7 @@
  *   mlockall                   must not bring guest RAM in
  *   machine                    the machine is made: tell who asked to be told
  *   reset                      the same for a reset of the guest
- *   restore                    a reset because a snapshot is to be loaded
+ *   wakeup                     the same for its waking from suspend to RAM
  *   postcopy                   a postcopy migration to here must be refused
  *   memdev                     a device with memory of its own must be refused
  *   device                     any other must not be
@@ -134,15 +134,10 @@ struct device_listener {
     void *node[2];
 };
 
-struct enum_lookup {
-    const char *const *array;
-};
-
 EXPORT void postcopy_add_notifier(struct asking_notifier *notifier);
 EXPORT void device_listener_register(struct device_listener *listener);
 EXPORT const char *qdict_get_try_str(const void *dict, const char *key);
-EXPORT bool runstate_check(int state);
-EXPORT extern const struct enum_lookup RunState_lookup;
+EXPORT void qemu_register_wakeup_notifier(struct notifier *notifier);
 
 void *memory_region_from_host(void *host, uint64_t *offset)
 {
@@ -221,7 +216,7 @@ static int64_t major = 7;
 static struct asking_notifier *postcopy_notifier;
 static struct device_listener *device_listener;
 static const char *memdev; /* of the device that is being added */
-static bool restoring;
+static struct notifier *wakeup_notifier;
 
 void error_setg_internal(void **error, const char *file, int line, const char *function,
                          const char *format, ...)
@@ -267,18 +262,10 @@ const char *qdict_get_try_str(const void *dict, const char *key)
     return strcmp(key, "memdev") == 0 ? memdev : NULL;
 }
 
-#define RESTORE_VM 8
-
-bool runstate_check(int state)
+void qemu_register_wakeup_notifier(struct notifier *notifier)
 {
-    return restoring && state == RESTORE_VM;
+    wakeup_notifier = notifier;
 }
-
-static const char *const run_states[] = {
-    "debug",       "inmigrate", "internal-error", "io-error",   "paused",
-    "postmigrate", "prelaunch", "finish-migrate", "restore-vm", "running",
-};
-const struct enum_lookup RunState_lookup = {run_states};
 
 __attribute__((noreturn)) static void wrong(const char *what)
 {
@@ -677,10 +664,9 @@ static int run(char **argument)
         machine_done->notify(machine_done, NULL);
     } else if (strcmp(command, "reset") == 0) {
         reset_function(reset_opaque);
-    } else if (strcmp(command, "restore") == 0) {
-        restoring = true;
+    } else if (strcmp(command, "wakeup") == 0) {
+        wakeup_notifier->notify(wakeup_notifier, NULL);
         reset_function(reset_opaque);
-        restoring = false;
     } else if (strcmp(command, "postcopy") == 0) {
         must_refuse_postcopy();
     } else if (strcmp(command, "memdev") == 0 || strcmp(command, "device") == 0) {
