@@ -70,6 +70,9 @@ static struct {
     void (*device_listener_register)(struct device_listener *listener);
     const char *(*qdict_get_try_str)(const void *dict, const char *key);
     void (*qemu_register_wakeup_notifier)(struct notifier *notifier);
+    void *(*qemu_add_vm_change_state_handler)(void (*function)(void *opaque, bool running,
+                                                               int state),
+                                              void *opaque);
 } functions;
 
 static bool resolve(void)
@@ -97,6 +100,7 @@ static bool resolve(void)
         {"device_listener_register", (void **)&functions.device_listener_register},
         {"qdict_get_try_str", (void **)&functions.qdict_get_try_str},
         {"qemu_register_wakeup_notifier", (void **)&functions.qemu_register_wakeup_notifier},
+        {"qemu_add_vm_change_state_handler", (void **)&functions.qemu_add_vm_change_state_handler},
     };
     bool all = true;
     for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
@@ -144,7 +148,7 @@ int qemu_require_discards(void)
 
 static struct qemu_hooks hooks;
 static atomic_bool machine_ready;
-static atomic_uint_fast64_t balloon_bytes; /* the last that was asked for */
+static atomic_uint_fast64_t balloon_bytes; /* the last that was asked for; 0: nothing yet */
 
 static void on_ready(struct notifier *self, void *data)
 {
@@ -160,8 +164,9 @@ bool qemu_machine_is_made(void)
 }
 
 /* Main thread only. */
-static bool was_reset; /* once, when the machine was made */
-static bool waking;    /* from suspend to RAM, which QEMU does by a reset, too */
+static bool was_reset;           /* once, when the machine was made */
+static bool waking;              /* from suspend to RAM, which QEMU does by a reset, too */
+static bool state_is_new = true; /* since the guest ran last: it came in, or was reset */
 
 static void on_wakeup(struct notifier *self, void *data)
 {
@@ -178,6 +183,7 @@ static void on_reset(void *opaque)
     }
     was_reset = true;
     waking = false;
+    state_is_new = true;
 }
 
 /* Sets an error of QEMU's; its text must be one that needs no arguments. */
@@ -217,6 +223,31 @@ static bool on_device(struct device_listener *self, const void *options, bool fr
     return false; /* it hides nothing: an error is what keeps the device out */
 }
 
+/* On QEMU's main thread, with its big lock. */
+static void set_balloon(void *opaque)
+{
+    (void)opaque;
+    void *error = NULL;
+    functions.qmp_balloon((int64_t)atomic_load(&balloon_bytes), &error);
+    if (error != NULL) {
+        functions.error_free(error); /* it has none: then the guest is not asked */
+    }
+}
+
+/* A state that came in, by migration or from a snapshot, has brought what its
+ * balloon was asked for where it comes from: it is asked again when it runs. Only
+ * then, for who asks the balloon for something else by QEMU's monitor means it. */
+static void on_run_state(void *opaque, bool running, int state)
+{
+    (void)opaque;
+    (void)state;
+    uint64_t bytes = atomic_load(&balloon_bytes);
+    if (running && state_is_new && bytes != 0) {
+        qemu_ask_balloon(bytes);
+    }
+    state_is_new = state_is_new && !running;
+}
+
 void qemu_set_hooks(const struct qemu_hooks *the_hooks)
 {
     static struct notifier ready = {.notify = on_ready};
@@ -227,22 +258,12 @@ void qemu_set_hooks(const struct qemu_hooks *the_hooks)
     functions.qemu_add_machine_init_done_notifier(&ready);
     functions.qemu_register_wakeup_notifier(&wakeup);
     functions.qemu_register_reset(on_reset, NULL);
+    functions.qemu_add_vm_change_state_handler(on_run_state, NULL);
     struct version_info *version = functions.qmp_query_version(NULL);
     error_is_in_data = version->qemu->major < 9;
     functions.qapi_free_VersionInfo(version);
     functions.postcopy_add_notifier(&postcopy);
     functions.device_listener_register(&devices);
-}
-
-/* On QEMU's main thread, with its big lock. */
-static void set_balloon(void *opaque)
-{
-    (void)opaque;
-    void *error = NULL;
-    functions.qmp_balloon((int64_t)atomic_load(&balloon_bytes), &error);
-    if (error != NULL) {
-        functions.error_free(error); /* it has none: then the guest is not asked */
-    }
 }
 
 void qemu_ask_balloon(uint64_t bytes)

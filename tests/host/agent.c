@@ -439,6 +439,18 @@ static void balloon(void **unused)
     assert_int_equal(finish(&process, NULL, 0), 0);
 }
 
+/* A state that comes in brings another request to the balloon: ours is made again.
+ * What somebody asks of it later stands, though the guest be stopped. */
+static void the_balloon_of_a_state_that_came_in(void **unused)
+{
+    (void)unused;
+    struct process process =
+        start(&(struct plan){0}, RAM, "machine", "balloon", "16", "came", "40", "run", "balloon",
+              "16", "came", "24", "stop", "run", "balloon", "24", "reset", "reset", "came", "50",
+              "run", "balloon", "16", "exit", "0");
+    assert_int_equal(finish(&process, NULL, 0), 0);
+}
+
 /* A guest that starts anew uses other pages: it must not need pages for what it
  * held before. Neither the first reset nor waking from suspend is a new start. */
 static void resets(void **unused)
@@ -742,6 +754,7 @@ int main(int count, char **arguments)
         cmocka_unit_test_teardown(serves_guest_ram, clean_up),
         cmocka_unit_test_teardown(discards, clean_up),
         cmocka_unit_test_teardown(balloon, clean_up),
+        cmocka_unit_test_teardown(the_balloon_of_a_state_that_came_in, clean_up),
         cmocka_unit_test_teardown(resets, clean_up),
         cmocka_unit_test_teardown(refusals_while_it_runs, clean_up),
         cmocka_unit_test_teardown(advice_that_is_not_taken, clean_up),

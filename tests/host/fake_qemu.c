@@ -26,6 +26,8 @@
  *   device                     any other must not be
  *   version MAJOR              QEMU's, before the first block; it is 7 else
  *   balloon MIB                that much must be what was last asked of it
+ *   came MIB                   a state came in, in which that was asked of it
+ *   run, stop                  the guest runs, or does not
  *   pinned                     refuse to keep RAM discardable, as with VFIO
  *   ready                      print "ready", wait for a line
  *   slow                       from here on the host takes its time: print "slow"
@@ -138,6 +140,9 @@ EXPORT void postcopy_add_notifier(struct asking_notifier *notifier);
 EXPORT void device_listener_register(struct device_listener *listener);
 EXPORT const char *qdict_get_try_str(const void *dict, const char *key);
 EXPORT void qemu_register_wakeup_notifier(struct notifier *notifier);
+EXPORT void *qemu_add_vm_change_state_handler(void (*function)(void *opaque, bool running,
+                                                               int state),
+                                              void *opaque);
 
 void *memory_region_from_host(void *host, uint64_t *offset)
 {
@@ -265,6 +270,17 @@ const char *qdict_get_try_str(const void *dict, const char *key)
 void qemu_register_wakeup_notifier(struct notifier *notifier)
 {
     wakeup_notifier = notifier;
+}
+
+static void (*run_state_function)(void *opaque, bool running, int state);
+static void *run_state_opaque;
+
+void *qemu_add_vm_change_state_handler(void (*function)(void *opaque, bool running, int state),
+                                       void *opaque)
+{
+    run_state_function = function;
+    run_state_opaque = opaque;
+    return &run_state_function;
 }
 
 __attribute__((noreturn)) static void wrong(const char *what)
@@ -639,6 +655,10 @@ static int run(char **argument)
         in_child((char *[]){argument[1], NULL});
         return 2;
     }
+    if (strcmp(command, "came") == 0) {
+        balloon_bytes = (int64_t)(number(argument[1]) << 20);
+        return 2;
+    }
     if (strcmp(command, "balloon") == 0) {
         must(balloon_bytes == (int64_t)(number(argument[1]) << 20), "what the balloon is asked");
         return 2;
@@ -664,6 +684,8 @@ static int run(char **argument)
         machine_done->notify(machine_done, NULL);
     } else if (strcmp(command, "reset") == 0) {
         reset_function(reset_opaque);
+    } else if (strcmp(command, "run") == 0 || strcmp(command, "stop") == 0) {
+        run_state_function(run_state_opaque, command[0] == 'r', 0);
     } else if (strcmp(command, "wakeup") == 0) {
         wakeup_notifier->notify(wakeup_notifier, NULL);
         reset_function(reset_opaque);
