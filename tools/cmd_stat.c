@@ -105,7 +105,9 @@ static void print_balloon(const json_t *state)
     domain_format_pages(state, "discarded_pages", discarded);
     printf("  %-12s %s given up, %s taken back", "balloon", up, back);
     if (touched > 0) {
-        printf("; %" JSON_INTEGER_FORMAT " pages used after they were given up", touched);
+        printf("; %" JSON_INTEGER_FORMAT
+               " pages touched after they were given up, %" JSON_INTEGER_FORMAT " found in use",
+               touched, domain_integer(state, "out_in_use"));
     }
     printf("\n  %-12s %s that guest and QEMU no longer needed\n", "discarded", discarded);
 }

@@ -43,6 +43,7 @@ static const struct {
     {"given_up_pages", JSON_INTEGER},
     {"taken_back_pages", JSON_INTEGER},
     {"out_touched", JSON_INTEGER},
+    {"out_in_use", JSON_INTEGER},
     {"discarded_pages", JSON_INTEGER},
     {"fault_p50_ns", JSON_INTEGER},
     {"fault_p99_ns", JSON_INTEGER},

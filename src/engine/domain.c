@@ -140,6 +140,20 @@ static int find_pages(struct domain *domain)
     return err;
 }
 
+/* Somebody touches what the guest gave up: the guest, unasked, or QEMU, which
+ * reads all memory when it migrates or dumps. There is no telling which. The page
+ * that it gets goes on being given up; what comes of it is seen when it is
+ * collected: if it holds zeros, nothing has happened. */
+static int populate_out(struct domain *domain, gfn_t at)
+{
+    p2m_set(&domain->p2m, at, 1, P2M_POD);
+    int err = placing_serve(domain, at);
+    bool placed = p2m_get(&domain->p2m, at) == P2M_RAM;
+    p2m_set(&domain->p2m, at, 1, placed ? P2M_GIVEN : P2M_OUT);
+    domain->counters.out_touched += placed;
+    return err;
+}
+
 int domain_populate(struct domain *domain, gfn_t at)
 {
     int err = domain_refuses(domain);
@@ -158,11 +172,7 @@ int domain_populate(struct domain *domain, gfn_t at)
         return err;
     }
     domain->state = DOMAIN_RUNNING;
-    if (p2m_get(&domain->p2m, at) == P2M_OUT) {
-        domain->counters.out_touched++;
-        p2m_set(&domain->p2m, at, 1, P2M_POD);
-    }
-    return placing_serve(domain, at);
+    return state == P2M_OUT ? populate_out(domain, at) : placing_serve(domain, at);
 }
 
 int domain_discard(struct domain *domain, gfn_t at, pages_t pages)

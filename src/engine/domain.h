@@ -46,7 +46,8 @@ enum domain_state {
 struct domain_counters {
     uint64_t faults;           /* populates that were asked for */
     uint64_t spurious;         /* of them, for a gfn that was in place already */
-    uint64_t out_touched;      /* gfns that the guest used after it had given them up */
+    uint64_t out_touched;      /* gfns that were touched after the guest had given them up */
+    uint64_t out_in_use;       /* pages that it had given up, found in use when collected */
     uint64_t populated_2m;     /* superpages placed */
     uint64_t ahead_2m;         /* of them, before the guest touched them */
     uint64_t populated_4k;     /* single pages placed, neighbours included */
@@ -121,6 +122,8 @@ int domain_build_step(struct domain *domain, pages_t step_pages, pages_t *missin
  *   -EAGAIN  the host cannot just now; nothing is lost, call again
  *   -ENOSPC  exhausted: there is no page, cached or zero. Nothing has
  *            changed but the state; call again when there may be one.
+ *
+ * A gfn that is OUT becomes GIVEN.
  *
  * A page may turn out to be in place though the p2m says POD: something other
  * than us put it there. It is adopted: the p2m says RAM, and a cached page

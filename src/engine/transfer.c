@@ -158,7 +158,7 @@ static void note_in_use(struct domain *domain, gfn_t at, enum transfer_rule rule
 {
     if (rule == TRANSFER_COLLECT) {
         p2m_set(&domain->p2m, at, 1, P2M_RAM);
-        domain->counters.out_touched++;
+        domain->counters.out_in_use++;
     } else {
         domain->counters.false_zeros++;
     }

@@ -29,7 +29,7 @@ KEYS = {
     "populated_4k", "reclaimed_2m", "reclaimed_4k", "sweeps", "busy_skips", "fault_p50_ns",
     "fault_p99_ns", "fault_max_ns", "cache_superpages", "ram_start", "ram_bytes", "cache_start",
     "cache_bytes", "given_pages", "shrinking", "given_up_pages", "taken_back_pages", "out_touched",
-    "discarded_pages", "ahead_2m", "growing_pages", "growing_ready_pages",
+    "discarded_pages", "ahead_2m", "growing_pages", "growing_ready_pages", "out_in_use",
 }
 PAGES_PER_MIB = 256
 EVENTS = ("BUILT", "LOW_CACHE", "EXHAUSTED", "RESUMED", "TARGET_CHANGED", "TARGET_REACHED",
@@ -244,7 +244,7 @@ def test_ls_and_stat(place):
     for piece in (f"one: running, pid {one.pid}", "1 GiB", "256 MiB (25.0% of max)",
                   "64 MiB (25.0% of total)", "192 MiB (75.0% of total)",
                   "960 MiB (93.8% of max)", "no: entries exceed the cache by 768 MiB", "77",
-                  "2 MiB given up, 1 MiB taken back; 6 pages used", "512 KiB that guest",
+                  "2 MiB given up, 1 MiB taken back; 6 pages touched", "512 KiB that guest",
                   "50.0 us", "2000.0 us", "32 superpages, 5 pages", "3 superpages, 2 pages"):
         check(piece in text.stdout, piece, "is not in", text.stdout)
     check_failed(place.ballast("stat", "three"), 1, "'three'", "another-name, one")

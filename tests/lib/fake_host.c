@@ -783,12 +783,12 @@ static const char *compare_guest(struct fake_host *host, const struct p2m *p2m, 
     for (pages_t i = 0; i < size && sp->block != NULL; i++) {
         enum p2m_state state = p2m_get(p2m, gfn_add(first, i));
         uint8_t *flags = &sp->block->flags[i];
-        if (state == P2M_RAM && (*flags & PAGE_FOREIGN)) {
+        bool in_place = state == P2M_RAM || state == P2M_GIVEN;
+        if (in_place && (*flags & PAGE_FOREIGN)) {
             *flags &= (uint8_t)~PAGE_FOREIGN; /* adopted */
             host->foreign_pages--;
         }
         foreign += (*flags & PAGE_FOREIGN) != 0;
-        bool in_place = state == P2M_RAM || state == P2M_GIVEN;
         if (in_place != ((*flags & PAGE_PRESENT) && !(*flags & PAGE_FOREIGN))) {
             return in_place ? "a page is not in place that the p2m calls RAM or GIVEN"
                             : "a page is in place that the p2m calls neither RAM nor GIVEN";

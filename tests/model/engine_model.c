@@ -278,7 +278,7 @@ static void check_counters(void)
         c->reclaimed_2m * SP + c->reclaimed_4k + c->discarded_pages + c->collected_pages;
     expect(p2m->ram_pages + p2m->given_pages == came - went, "P + G is what the counters say");
     expect(p2m->out_pages + p2m->given_pages ==
-               c->given_up_pages - c->taken_back_pages - c->out_touched,
+               c->given_up_pages - c->taken_back_pages - c->out_in_use,
            "O is what the counters say");
 }
 
@@ -402,6 +402,7 @@ static int populate(gfn_t at)
     model.waiting = at.n;
     model.woken = false;
     bool was_up = model.pages[at.n].up, was_in_place = fake_guest_has(&model.fake.host, at);
+    bool was_out = p2m_get(&d->p2m, at) == P2M_OUT;
     uint64_t faults = d->counters.faults, raced = model.raced;
     int err = domain_populate(&model.fake.domain, at);
     model.waiting = UINT64_MAX;
@@ -412,9 +413,10 @@ static int populate(gfn_t at)
     switch (err) {
     case 0:
         expect(fake_guest_has(&model.fake.host, at), "populate puts a page in place");
-        expect(p2m_get(&d->p2m, at) == P2M_RAM ||
-                   (was_in_place && p2m_get(&d->p2m, at) == P2M_GIVEN),
-               "populate makes the gfn RAM, unless it is in place");
+        expect(was_out ? p2m_get(&d->p2m, at) == P2M_GIVEN
+                       : p2m_get(&d->p2m, at) == P2M_RAM ||
+                             (was_in_place && p2m_get(&d->p2m, at) == P2M_GIVEN),
+               "populate makes the gfn RAM, unless it is in place; or GIVEN, if it was OUT");
         expect(model.woken, "populate wakes whoever waits");
         break;
     case -EAGAIN:

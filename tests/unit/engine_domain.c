@@ -181,15 +181,41 @@ static void populate_of_a_page_that_is_out(void **unused)
     assert_int_equal(domain_populate(&f.domain, gfn(3)), 0);
     assert_int_equal(f.domain.counters.out_touched, 1);
     assert_int_equal(f.domain.p2m.out_pages, 19);
-    assert_int_equal(p2m_get(&f.domain.p2m, gfn(4)), P2M_OUT); /* its neighbours stay out */
-    assert_int_equal(f.domain.p2m.ram_pages, 1);
+    assert_int_equal(p2m_get(&f.domain.p2m, gfn(3)), P2M_GIVEN); /* it was not taken back */
+    assert_int_equal(p2m_get(&f.domain.p2m, gfn(4)), P2M_OUT);   /* its neighbours stay out */
+    assert_int_equal(f.domain.p2m.ram_pages, 0);
     holds();
     stop();
     /* The last one that was out in its superpage: a whole one again. */
     fake_domain_start(&f, 4 * SP, 2 * SP);
     p2m_set(&f.domain.p2m, gfn(SP + 9), 1, P2M_OUT);
     assert_int_equal(domain_populate(&f.domain, gfn(SP + 9)), 0);
-    assert_true(p2m_whole(&f.domain.p2m, 1, P2M_RAM));
+    assert_int_equal(f.domain.p2m.ram_pages, SP - 1);
+    assert_int_equal(f.domain.p2m.given_pages, 1);
+    assert_true(fake_guest_is_huge(&f.host, gfn(SP)));
+    holds();
+    stop();
+}
+
+/* QEMU reads all memory, of a guest that has one page left over: what it reads of
+ * what was given up is given up afterwards, and nothing is searched for. */
+static void all_is_read(void **unused)
+{
+    (void)unused;
+    fake_domain_start(&f, 8 * SP, 3 * SP);
+    fill(0, 3 * SP - 1, 7);
+    assert_int_equal(domain_decrease_reservation(&f.domain, gfn(3 * SP), 5 * SP), 0);
+    assert_int_equal(domain_decrease_reservation(&f.domain, gfn(3 * SP - 1), 1), 0);
+    assert_int_equal(f.domain.p2m.given_pages + f.domain.cache.pages, 1);
+    assert_true(domain_covered(&f.domain));
+    for (uint64_t n = 0; n < 8 * SP; n++) {
+        assert_int_equal(fake_domain_touch(&f, gfn(n), n < 3 * SP - 1 ? 7 : 0), 0);
+    }
+    assert_int_equal(f.domain.counters.out_touched, 5 * SP);
+    assert_int_equal(f.domain.counters.out_in_use, 0);
+    assert_int_equal(f.domain.counters.sweeps, 0);
+    assert_int_equal(f.domain.p2m.out_pages + f.domain.p2m.given_pages, 5 * SP + 1);
+    assert_true(domain_covered(&f.domain));
     holds();
     stop();
 }
@@ -796,6 +822,7 @@ int main(void)
         cmocka_unit_test(populate_of_a_page_in_place_wakes),
         cmocka_unit_test(populate_out_of_range),
         cmocka_unit_test(populate_of_a_page_that_is_out),
+        cmocka_unit_test(all_is_read),
         cmocka_unit_test(neighbours_come_along),
         cmocka_unit_test(fewer_neighbours_when_the_cache_is_low),
         cmocka_unit_test(a_table_is_flattened_before_a_superpage_comes),

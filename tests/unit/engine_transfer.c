@@ -420,7 +420,7 @@ static void a_run_that_is_collected_returns_what_is_in_use(void **unused)
     assert_int_equal(kept, 26);
     assert_int_equal(seen, 30);
     assert_int_equal(f.domain.counters.collected_pages, 26);
-    assert_int_equal(f.domain.counters.out_touched, 4);
+    assert_int_equal(f.domain.counters.out_in_use, 4);
     assert_int_equal(f.domain.counters.false_zeros, 0); /* nothing was wrong with them */
     assert_int_equal(f.domain.p2m.out_pages, 26);
     assert_int_equal(f.domain.p2m.given_pages, 0);

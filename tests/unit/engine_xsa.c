@@ -49,7 +49,7 @@ static void counters_add_up(void)
                          c->reclaimed_2m * SP - c->reclaimed_4k - c->discarded_pages -
                          c->collected_pages);
     assert_int_equal(p2m->out_pages + p2m->given_pages,
-                     c->given_up_pages - c->taken_back_pages - c->out_touched);
+                     c->given_up_pages - c->taken_back_pages - c->out_in_use);
 }
 
 static void misaligned_and_odd_orders(void **unused)
