@@ -205,6 +205,13 @@ static void refuse_unservable(haddr_t at, uint64_t bytes, const struct qemu_bloc
     }
 }
 
+/* What the guest has given up means nothing to anybody: it need not be read, which
+ * would take pages that a guest who uses all it has cannot spare. */
+static void on_round(void)
+{
+    guest_for_each_out(qemu_skip);
+}
+
 /* The guest's balloon driver, once it is up, finds what is asked of it. */
 static void on_ready(void)
 {
@@ -233,7 +240,8 @@ void agent_see_block(haddr_t at, uint64_t bytes)
              "a device of this guest pins all of its RAM (VFIO, SEV or RDMA), which PoD must be "
              "able to move; leave that device out");
     }
-    static const struct qemu_hooks hooks = {.ready = on_ready, .reset = guest_restart};
+    static const struct qemu_hooks hooks = {
+        .ready = on_ready, .reset = guest_restart, .round = on_round};
     const struct guest_options options = {
         .pause = config.pause,
         .reserve = config.reserve,

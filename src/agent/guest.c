@@ -341,6 +341,35 @@ void guest_take_back(haddr_t page)
     }
 }
 
+/* Superpages that are looked through in one hold of the lock. */
+#define OUT_STEP_SUPERPAGES 64
+
+static void for_each_out_of(p2m_index_t index, void (*function)(haddr_t at, uint64_t bytes))
+{
+    const struct p2m *p2m = &guest.domain.p2m;
+    gfn_t here = p2m_first_gfn(index);
+    gfn_t end = gfn_add(here, p2m_superpage_pages(p2m, index));
+    while (p2m->entries[index].out != 0 && here.n < end.n) {
+        pages_t run = p2m_run(p2m, here, end.n - here.n);
+        if (p2m_get(p2m, here) == P2M_OUT) {
+            function(haddr_add(guest.host.ram, pages_to_bytes(here.n)), pages_to_bytes(run));
+        }
+        here = gfn_add(here, run);
+    }
+}
+
+void guest_for_each_out(void (*function)(haddr_t at, uint64_t bytes))
+{
+    p2m_index_t count = guest_exists() ? guest.domain.p2m.count : 0;
+    for (p2m_index_t index = 0; index < count;) {
+        lock_acquire(&guest.lock);
+        for (unsigned step = 0; step < OUT_STEP_SUPERPAGES && index < count; step++) {
+            for_each_out_of(index++, function);
+        }
+        lock_release(&guest.lock);
+    }
+}
+
 void guest_restart(void)
 {
     if (guest_exists()) {

@@ -94,10 +94,14 @@ int guest_discard(haddr_t at, uint64_t bytes);
 int guest_give_up(haddr_t page);
 void guest_take_back(haddr_t page);
 
+/* Calls a function for all that is OUT, run by run, with the domain's lock held:
+ * until it returns, nobody can touch these pages or take them back. */
+void guest_for_each_out(void (*function)(haddr_t at, uint64_t bytes));
+
 /*
  * The guest starts anew: it has given up nothing, and all of its RAM is POD, as
- * when it was started first, but for the first superpage. If what it held were kept it would need pages for
- * that and for what it uses now: a second boot takes other pages than the first.
+ * when it was started first, but for the first superpage. If what it held were kept it would need
+ * pages for that and for what it uses now: a second boot takes other pages than the first.
  */
 void guest_restart(void);
 

@@ -28,6 +28,12 @@ struct postcopy_data {
 };
 #define POSTCOPY_PROBE 0 /* may there be a postcopy migration to here? */
 
+/* And those of migration's rounds (migration/misc.h). */
+struct precopy_data {
+    int reason;
+};
+#define PRECOPY_AFTER_BITMAP_SYNC 2 /* QEMU knows what is to be sent in this round */
+
 /* QEMU's DeviceListener (include/hw/qdev-core.h). */
 struct device_listener {
     void (*realize)(struct device_listener *self, void *device);
@@ -70,6 +76,9 @@ static struct {
     void (*device_listener_register)(struct device_listener *listener);
     const char *(*qdict_get_try_str)(const void *dict, const char *key);
     void (*qemu_register_wakeup_notifier)(struct notifier *notifier);
+    void (*precopy_add_notifier)(struct asking_notifier *notifier);
+    bool (*migrate_postcopy_ram)(void);
+    void (*qemu_guest_free_page_hint)(void *at, size_t bytes);
     void *(*qemu_add_vm_change_state_handler)(void (*function)(void *opaque, bool running,
                                                                int state),
                                               void *opaque);
@@ -100,6 +109,9 @@ static bool resolve(void)
         {"device_listener_register", (void **)&functions.device_listener_register},
         {"qdict_get_try_str", (void **)&functions.qdict_get_try_str},
         {"qemu_register_wakeup_notifier", (void **)&functions.qemu_register_wakeup_notifier},
+        {"precopy_add_notifier", (void **)&functions.precopy_add_notifier},
+        {"migrate_postcopy_ram", (void **)&functions.migrate_postcopy_ram},
+        {"qemu_guest_free_page_hint", (void **)&functions.qemu_guest_free_page_hint},
         {"qemu_add_vm_change_state_handler", (void **)&functions.qemu_add_vm_change_state_handler},
     };
     bool all = true;
@@ -209,6 +221,25 @@ static int on_postcopy(struct asking_notifier *self, void *data, void **error)
     return -ENOTSUP;
 }
 
+/* On the thread that migrates, or saves a snapshot. What is not sent the other end
+ * has never had, so that it is as empty there. Not if postcopy may follow: whoever
+ * asked for such a page there would wait for it for ever. */
+static int on_precopy(struct asking_notifier *self, void *data, void **error)
+{
+    (void)self;
+    (void)error;
+    const struct precopy_data *told = data;
+    if (told->reason == PRECOPY_AFTER_BITMAP_SYNC && !functions.migrate_postcopy_ram()) {
+        hooks.round();
+    }
+    return 0;
+}
+
+void qemu_skip(haddr_t at, uint64_t bytes)
+{
+    functions.qemu_guest_free_page_hint((void *)at.a, bytes);
+}
+
 /* A memory device (pc-dimm, nvdimm, virtio-mem) that comes later brings RAM that
  * is not the domain's. */
 static bool on_device(struct device_listener *self, const void *options, bool from_json,
@@ -253,6 +284,7 @@ void qemu_set_hooks(const struct qemu_hooks *the_hooks)
     static struct notifier ready = {.notify = on_ready};
     static struct notifier wakeup = {.notify = on_wakeup};
     static struct asking_notifier postcopy = {.notify = on_postcopy};
+    static struct asking_notifier precopy = {.notify = on_precopy};
     static struct device_listener devices = {.hide_device = on_device};
     hooks = *the_hooks;
     functions.qemu_add_machine_init_done_notifier(&ready);
@@ -263,6 +295,7 @@ void qemu_set_hooks(const struct qemu_hooks *the_hooks)
     error_is_in_data = version->qemu->major < 9;
     functions.qapi_free_VersionInfo(version);
     functions.postcopy_add_notifier(&postcopy);
+    functions.precopy_add_notifier(&precopy);
     functions.device_listener_register(&devices);
 }
 

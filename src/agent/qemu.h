@@ -40,16 +40,19 @@ bool qemu_find_block(haddr_t at, struct qemu_block *block);
 int qemu_require_discards(void);
 
 /*
- * What QEMU tells us from now on. Both are called on QEMU's main thread.
+ * What QEMU tells us from now on, on its main thread if nothing else is said.
  *   ready   the machine is made: its devices are there, no vCPU has run
  *   reset   the guest is about to start anew, because of a reboot or of a
  *           snapshot that is loaded over all of its memory. Not called for the
  *           reset that starts it the first time, nor when it wakes from suspend
  *           to RAM. What QEMU puts into RAM for a start is put there afterwards
+ *   round   a round of a migration, or of saving a snapshot, begins: what it need
+ *           not read may be told it by qemu_skip. On the thread that migrates
  */
 struct qemu_hooks {
     void (*ready)(void);
     void (*reset)(void);
+    void (*round)(void);
 };
 
 /*
@@ -59,6 +62,11 @@ struct qemu_hooks {
  * devices that are added when the machine is made.
  */
 void qemu_set_hooks(const struct qemu_hooks *hooks);
+
+/* Within `round`: this round need not send these pages of guest RAM, unless they
+ * are written to from here on. Takes QEMU's lock of its migration bitmap, which
+ * nobody holds who waits for a page of guest RAM, but for the calling thread. */
+void qemu_skip(haddr_t at, uint64_t bytes);
 
 /* Whether QEMU has made its machine: blocks that come later are no part of the
  * guest's RAM, for on_device() in qemu.c keeps them out. From any thread. */

@@ -211,6 +211,9 @@ def test_migration(session):
     migrate_to_file(first, state)
     report = observer.stop()
     lib.check(report["good"], f"the kernel's books of the source say otherwise: {report}")
+    stat = first.stat()
+    lib.check(settled(stat) and stat["covered"] and stat["out_touched"] == 0,
+              f"what the guest gave up need not be read: {stat}")
     session.ballast("destroy", first.name)
     first.wait()
 
@@ -252,6 +255,9 @@ def test_dump(session):
     qmp = guest.qmp()
     qmp.call("dump-guest-memory", paging=False, protocol=f"file:{guest.folder}/dump")
     qmp.close()
+    stat = guest.stat()
+    lib.check(settled(stat) and stat["covered"], f"what was read is given up as before: {stat}")
+    print(f"  {stat['out_touched']} pages read that had been given up, {stat['sweeps']} sweeps")
     (guest.folder / "dump").unlink()
     wait_rounds(guest, 2)
     report = observer.stop()

@@ -26,6 +26,8 @@
  *   device                     any other must not be
  *   version MAJOR              QEMU's, before the first block; it is 7 else
  *   balloon MIB                that much must be what was last asked of it
+ *   round POSTCOPY COUNT       a round of a migration begins, after which postcopy
+ *                              may follow or not: so many pages must be skipped
  *   came MIB                   a state came in, in which that was asked of it
  *   run, stop                  the guest runs, or does not
  *   pinned                     refuse to keep RAM discardable, as with VFIO
@@ -140,6 +142,9 @@ EXPORT void postcopy_add_notifier(struct asking_notifier *notifier);
 EXPORT void device_listener_register(struct device_listener *listener);
 EXPORT const char *qdict_get_try_str(const void *dict, const char *key);
 EXPORT void qemu_register_wakeup_notifier(struct notifier *notifier);
+EXPORT void precopy_add_notifier(struct asking_notifier *notifier);
+EXPORT bool migrate_postcopy_ram(void);
+EXPORT void qemu_guest_free_page_hint(void *at, size_t bytes);
 EXPORT void *qemu_add_vm_change_state_handler(void (*function)(void *opaque, bool running,
                                                                int state),
                                               void *opaque);
@@ -293,6 +298,46 @@ static void must(bool condition, const char *what)
 {
     if (!condition) {
         wrong(what);
+    }
+}
+
+/* A round of a migration, with postcopy to follow or not, and what need not be
+ * sent in it. */
+static struct asking_notifier *precopy_notifier;
+static bool postcopy_may_follow;
+static size_t skipped_pages;
+
+void precopy_add_notifier(struct asking_notifier *notifier)
+{
+    precopy_notifier = notifier;
+}
+
+bool migrate_postcopy_ram(void)
+{
+    return postcopy_may_follow;
+}
+
+void qemu_guest_free_page_hint(void *at, size_t bytes)
+{
+    must((char *)at >= blocks[0].host && (char *)at + bytes <= blocks[0].host + blocks[0].bytes &&
+             bytes != 0 && bytes % PAGE == 0,
+         "what is skipped is guest RAM");
+    skipped_pages += bytes / PAGE;
+}
+
+static void migrate_round(bool postcopy)
+{
+    postcopy_may_follow = postcopy;
+    skipped_pages = 0;
+    for (int reason = 0; reason < 5; reason++) {
+        size_t before = skipped_pages;
+        struct {
+            int reason;
+            void **error;
+        } data = {.reason = reason};
+        precopy_notifier->notify(precopy_notifier, &data, NULL);
+        /* Only when QEMU has just found out what there is to send. */
+        must(skipped_pages == before || reason == 2, "when pages are skipped");
     }
 }
 
@@ -654,6 +699,11 @@ static int run(char **argument)
     if (strcmp(command, "inspect") == 0) {
         in_child((char *[]){argument[1], NULL});
         return 2;
+    }
+    if (strcmp(command, "round") == 0) {
+        migrate_round(number(argument[1]) != 0);
+        must(skipped_pages == number(argument[2]), "what is skipped");
+        return 3;
     }
     if (strcmp(command, "came") == 0) {
         balloon_bytes = (int64_t)(number(argument[1]) << 20);
