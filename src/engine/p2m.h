@@ -31,10 +31,10 @@ enum p2m_state {
     P2M_POD, /* backed by nothing yet; the first access populates it */
     P2M_RAM, /* backed by a page */
     P2M_OUT, /* given up by the guest, backed by nothing */
-    /* Given up by the guest, its page still in place, zeroed, to be collected
-     * into the cache when that can be done cheaply or must be done. Should the
-     * guest write to it after all, nothing is lost: a page that is not zero
-     * when it is collected becomes RAM. */
+    /* Given up by the guest, with a page in place: its own, zeroed, or one that it
+     * got because somebody touched it. To be collected into the cache when that can
+     * be done cheaply or must be done. Should the guest write to it after all,
+     * nothing is lost: a page that is not zero when it is collected becomes RAM. */
     P2M_GIVEN,
 };
 
