@@ -175,10 +175,18 @@ def test_destroyed_while_built(session):
     domain.wait_line("slow")
     deaf = domain.connect()
     deaf.stop_reading()
-    deaf.send("destroy")
     other = domain.connect()
-    check(other.call("query-domain")["return"]["state"] == "dying", "it is dying")
-    domain.go_on()  # the build finds that out
+    deaf.send("destroy")
+    try:
+        # Handled in turn: the other's request is not seen before the deaf one's.
+        state = other.call("query-domain")["return"]["state"]
+        while state == "building":
+            state = other.call("query-domain")["return"]["state"]
+        check(state == "dying", f"it is dying, not {state}")
+        domain.go_on()  # the build finds that out
+    except (fake.Gone, BrokenPipeError):
+        # It waits a second for its client, which is not long on a busy machine.
+        print("  it had ended before it could be asked")
     domain.must_end_destroyed()
 
 
