@@ -145,21 +145,19 @@ static int explain_target(int err, const struct guest_problem *problem, struct c
     return err;
 }
 
-/* The target that set_target_step brings memory for. */
-static uint64_t growing_to_bytes;
-
 /* What a step of a change of the target came to. */
-static int after_target(int err, bool more, uint64_t target_bytes,
-                        const struct guest_problem *problem, struct ctl_error *error)
+static int after_target(int err, bool more, const struct guest_problem *problem,
+                        struct ctl_error *error)
 {
     if (err != 0) {
         return explain_target(err, problem, error);
     }
     if (more) {
-        growing_to_bytes = target_bytes;
         return CTL_CONTINUES;
     }
-    qemu_ask_balloon(target_bytes);
+    struct guest_report r; /* nobody but this thread sets targets */
+    guest_describe(&r);
+    qemu_ask_balloon(pages_to_bytes(r.target_pages));
     return 0;
 }
 
@@ -183,7 +181,7 @@ static int set_target(void *owner, const json_t *arguments, json_t **result,
     struct guest_problem problem = {0};
     bool more;
     err = guest_set_target((uint64_t)bytes, &more, &problem);
-    return after_target(err, more, (uint64_t)bytes, &problem, error);
+    return after_target(err, more, &problem, error);
 }
 
 static int set_target_step(void *owner, const json_t *arguments, json_t **result,
@@ -195,7 +193,7 @@ static int set_target_step(void *owner, const json_t *arguments, json_t **result
     struct guest_problem problem = {0};
     bool more;
     int err = guest_set_target_step(&more, &problem);
-    return after_target(err, more, growing_to_bytes, &problem, error);
+    return after_target(err, more, &problem, error);
 }
 
 static const char *const event_names[] = {

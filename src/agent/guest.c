@@ -17,6 +17,8 @@
 #define BUILD_STEP_PAGES   (32 * SUPERPAGE_PAGES)
 #define DRAIN_STEP_PAGES   (64 * SUPERPAGE_PAGES)
 #define DISCARD_STEP_PAGES (2 * SUPERPAGE_PAGES)
+/* Superpages that are looked through for what is OUT in one hold of the lock. */
+#define OUT_STEP_SUPERPAGES 64
 /* A host that cannot take pages just now is asked again for a second in all. What
  * it has not taken by then it gets with the process. */
 #define DRAIN_PAUSE_NS UINT64_C(1000000)
@@ -340,9 +342,6 @@ void guest_take_back(haddr_t page)
         lock_release(&guest.lock);
     }
 }
-
-/* Superpages that are looked through in one hold of the lock. */
-#define OUT_STEP_SUPERPAGES 64
 
 static void for_each_out_of(p2m_index_t index, void (*function)(haddr_t at, uint64_t bytes))
 {

@@ -19,11 +19,6 @@
  * since: as many streams as a guest has CPUs that scrub may be under way. */
 #define AHEAD_MAX_AGE 64
 
-static bool is_fatal(int err)
-{
-    return err == -EIO || err == -ESRCH;
-}
-
 /* Places a cached superpage on one that is POD throughout. Unless the error is
  * fatal the caller may try single pages instead. */
 static int place_superpage(struct domain *domain, p2m_index_t index)
@@ -98,7 +93,7 @@ static int place_singles(struct domain *domain, gfn_t at)
             domain->p2m.entries[p2m_index(at)].flags |= P2M_TABLE;
             domain->counters.populated_4k += moved;
         }
-        if (is_fatal(err)) {
+        if (transfer_is_fatal(err)) {
             return err;
         }
         if (moved != 0) {
@@ -154,7 +149,7 @@ static int place_ahead(struct domain *domain, p2m_index_t index)
         err = place_superpage(domain, index);
         domain->counters.ahead_2m += err == 0;
     }
-    return is_fatal(err) ? err : 0;
+    return transfer_is_fatal(err) ? err : 0;
 }
 
 int placing_serve(struct domain *domain, gfn_t at)
@@ -162,7 +157,7 @@ int placing_serve(struct domain *domain, gfn_t at)
     p2m_index_t index = p2m_index(at);
     if (p2m_whole(&domain->p2m, index, P2M_POD) && cache_superpages(&domain->cache) != 0) {
         int err = place_superpage(domain, index);
-        if (is_fatal(err)) {
+        if (transfer_is_fatal(err)) {
             return err;
         }
         if (p2m_get(&domain->p2m, at) == P2M_RAM) {

@@ -9,11 +9,6 @@
  * that shrinks gives back as fast as its guest does. */
 #define SETTLE_STEP_PAGES SUPERPAGE_PAGES
 
-static bool is_fatal(int err)
-{
-    return err == -EIO || err == -ESRCH;
-}
-
 /* Collects the GIVEN pages of one superpage one by one. */
 static int collect_singles(struct domain *domain, p2m_index_t index)
 {
@@ -140,10 +135,10 @@ int domain_decrease_reservation(struct domain *domain, gfn_t at, pages_t pages)
              * it is collected another time. */
             err = collect_entry(domain, index);
         }
-        if (!is_fatal(err) && is_due(domain)) {
+        if (!transfer_is_fatal(err) && is_due(domain)) {
             err = reservation_settle(domain, SETTLE_STEP_PAGES);
         }
-        err = is_fatal(err) ? err : 0;
+        err = transfer_is_fatal(err) ? err : 0;
         at = gfn_add(at, run);
         pages -= run;
     }

@@ -12,6 +12,8 @@
 
 #include "engine/domain.h"
 
+#include <errno.h>
+
 /* What becomes of pages taken from the guest. */
 enum transfer_rule {
     TRANSFER_IF_ZERO, /* keep what holds only zeros, place the rest back */
@@ -41,6 +43,13 @@ int transfer_take_superpage(struct domain *domain, p2m_index_t index, enum trans
  */
 int transfer_take_run(struct domain *domain, gfn_t at, pages_t pages, enum transfer_rule rule,
                       pages_t *kept_pages, pages_t *seen_pages);
+
+/* Whether an error leaves nothing to be tried: the ledgers and the host no longer
+ * agree, or the process is going. */
+static inline bool transfer_is_fatal(int err)
+{
+    return err == -EIO || err == -ESRCH;
+}
 
 /* Declares that ledgers and host no longer agree. Returns -EIO. */
 int transfer_broken(struct domain *domain);
