@@ -14,14 +14,15 @@ import re
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-import traceback
 
-SKIP = 77
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "lib"))
+import harness  # noqa: E402  pylint: disable=wrong-import-position
+from harness import (  # noqa: E402, F401  pylint: disable=wrong-import-position
+    SKIP, TIME_FACTOR, Failed, Qmp, Skip, check, seconds, until)
+
 SOURCE = pathlib.Path(__file__).resolve().parent.parent.parent
 QEMU = "qemu-system-x86_64"
 PAGE = 4096
@@ -34,24 +35,8 @@ EXIT_EXHAUSTED = 86
 
 # How long a guest may take in all. A boot takes some seconds; a busy machine takes its time.
 BOOT_LIMIT_S = 150
-# All limits are multiplied by this, for machines that are slow as a whole: nested ones, say.
-TIME_FACTOR = float(os.environ.get("BALLAST_TIME_FACTOR", "1"))
 # What guests run on unless a test says otherwise: tcg or kvm.
 ACCEL = os.environ.get("BALLAST_ACCEL", "tcg")
-
-
-class Skip(Exception):
-    """The machine lacks what the test needs; says what."""
-
-
-class Failed(Exception):
-    """The test failed; says how."""
-
-
-def check(truth, text):
-    """A test's assertion."""
-    if not truth:
-        raise Failed(text)
 
 
 def build_dir():
@@ -62,23 +47,6 @@ def size_to_pages(text):
     """Pages of a size such as 96M or 4G."""
     units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
     return int(text[:-1]) * units[text[-1]] // PAGE
-
-
-def seconds(limit_s):
-    """A time limit on this machine."""
-    return limit_s * TIME_FACTOR
-
-
-def until(condition, limit_s, what, poll_s=0.02):
-    """Waits until condition() is true, and returns what it returned."""
-    deadline = time.monotonic() + seconds(limit_s)
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise Failed(f"waited {seconds(limit_s):.0f} s in vain: {what}")
-        time.sleep(poll_s)
 
 
 def guest_kit():
@@ -125,44 +93,6 @@ def require_kvm():
     """Raises Skip where KVM does not run guests."""
     if kvm_lack():
         raise Skip(f"no KVM: {kvm_lack()}")
-
-
-class Qmp:
-    """A connection to QEMU's monitor."""
-
-    def __init__(self, path):
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(seconds(60))
-
-        def connected():
-            # The socket is there a moment before QEMU listens.
-            try:
-                self.socket.connect(str(path))
-            except ConnectionRefusedError:
-                return False
-            return True
-        until(connected, 10, "QEMU's monitor should listen")
-        self.file = self.socket.makefile("rw")
-        self.file.readline()
-        self.call("qmp_capabilities")
-
-    def call(self, command, **arguments):
-        """Executes a command and returns its result; events are passed over."""
-        self.file.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
-        self.file.flush()
-        while True:
-            line = self.file.readline()
-            if not line:
-                raise Failed(f"QEMU closed its monitor instead of answering {command}")
-            reply = json.loads(line)
-            if "error" in reply:
-                raise Failed(f"QEMU refused {command}: {reply['error']['desc']}")
-            if "return" in reply:
-                return reply["return"]
-
-    def close(self):
-        self.file.close()
-        self.socket.close()
 
 
 class Observer:
@@ -419,31 +349,11 @@ def peak_rss_mib():
 def run_tests(*tests):
     """Runs the functions, each with a session of its own, and ends the program: 0, 1, or 77 if
     all were skipped."""
-    failed = skipped = 0
     if not (build_dir() / "tools/ballast").exists():
         sys.exit(f"there is no ballast in {build_dir()}: build it, or set BALLAST_BUILD_DIR")
-    sys.stdout.reconfigure(line_buffering=True)
-    for test in tests:
-        title = test.__doc__.split("\n")[0].rstrip(".")
-        print(f"{title}:")
-        started = time.monotonic()
-        try:
-            require_host()
-            if ACCEL == "kvm":
-                require_kvm()
-            with Session() as session:
-                test(session)
-            print(f"  passed ({time.monotonic() - started:.1f} s)")
-        except Skip as why:
-            skipped += 1
-            print(f"  skipped: {why}")
-        except Failed as why:
-            failed += 1
-            print(f"  FAILED: {why}")
-        except Exception:  # pylint: disable=broad-except
-            failed += 1
-            print("  FAILED:")
-            traceback.print_exc(file=sys.stdout)
-    if failed:
-        sys.exit(1)
-    sys.exit(SKIP if skipped == len(tests) else 0)
+
+    def require():
+        require_host()
+        if ACCEL == "kvm":
+            require_kvm()
+    harness.run_tests(tests, lambda test: test.__doc__.split("\n")[0].rstrip("."), require, Session)

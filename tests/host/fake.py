@@ -20,9 +20,12 @@ import sys
 import tempfile
 import termios
 import time
-import traceback
 
-SKIP = 77
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "lib"))
+import harness  # noqa: E402  pylint: disable=wrong-import-position
+from harness import (  # noqa: E402, F401  pylint: disable=wrong-import-position
+    Failed, Qmp, Skip, check)
+
 PAGE = 4096
 MIB = 1 << 20
 
@@ -37,29 +40,9 @@ BUILD = pathlib.Path(os.environ.get(
     "BALLAST_BUILD_DIR", pathlib.Path(__file__).resolve().parent.parent.parent / "build"))
 
 
-class Skip(Exception):
-    """The machine lacks what the test needs; says what."""
-
-
-class Failed(Exception):
-    """The test failed; says how."""
-
-
-def check(truth, text):
-    """A test's assertion."""
-    if not truth:
-        raise Failed(text)
-
-
 def until(condition, what, poll_s=0.01):
     """Waits until condition() is true, and returns what it returned."""
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        value = condition()
-        if value:
-            return value
-        check(time.monotonic() < deadline, f"waited {PATIENCE_S} s in vain: {what}")
-        time.sleep(poll_s)
+    return harness.until(condition, PATIENCE_S, what, poll_s)
 
 
 def require_userfaultfd():
@@ -306,26 +289,5 @@ class Session:
 def run_tests(*tests):
     """Runs the functions, each with a session of its own, and ends the program: 0, 1, or 77 if all
     were skipped."""
-    failed = skipped = 0
-    sys.stdout.reconfigure(line_buffering=True)
-    for test in tests:
-        print(f"{' '.join(test.__doc__.split())}:")
-        started = time.monotonic()
-        try:
-            require_userfaultfd()
-            with Session() as session:
-                test(session)
-            print(f"  passed ({time.monotonic() - started:.1f} s)")
-        except Skip as why:
-            skipped += 1
-            print(f"  skipped: {why}")
-        except Failed as why:
-            failed += 1
-            print(f"  FAILED: {why}")
-        except Exception:  # pylint: disable=broad-except
-            failed += 1
-            print("  FAILED:")
-            traceback.print_exc(file=sys.stdout)
-    if failed:
-        sys.exit(1)
-    sys.exit(SKIP if skipped == len(tests) else 0)
+    harness.run_tests(tests, lambda test: " ".join(test.__doc__.split()), require_userfaultfd,
+                      Session)

@@ -11,7 +11,6 @@ import json
 import pathlib
 import re
 import shutil
-import socket
 import sys
 
 import fake
@@ -86,35 +85,6 @@ def dying(session, ram_mib):
     return domain
 
 
-class Monitor:
-    """QEMU's monitor."""
-
-    def __init__(self, path):
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(fake.PATIENCE_S)
-
-        def connected():
-            try:
-                self.socket.connect(str(path))
-                return True
-            except (FileNotFoundError, ConnectionRefusedError):
-                return False
-        fake.until(connected, "QEMU's monitor should listen")
-        self.file = self.socket.makefile("rw")
-        self.file.readline()
-        self.call("qmp_capabilities")
-
-    def call(self, command, **arguments):
-        """Executes a command; events are passed over."""
-        self.file.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
-        self.file.flush()
-        while True:
-            reply = json.loads(self.file.readline())
-            check("error" not in reply, f"QEMU refused {command}: {reply}")
-            if "return" in reply:
-                return reply["return"]
-
-
 def start_qemu(session, ram_mib, *words):
     """A QEMU that does not run its guest, and its monitor."""
     path = session.folder / "qmp"
@@ -122,7 +92,7 @@ def start_qemu(session, ram_mib, *words):
     domain = session.start_qemu("vm", TARGET_MIB, [
         QEMU, "-accel", "tcg", "-m", f"{ram_mib}M", "-S", "-nodefaults", "-no-user-config",
         "-display", "none", "-qmp", f"unix:{path},server=on,wait=off", *words])
-    return domain, Monitor(path)
+    return domain, fake.Qmp(path, fake.PATIENCE_S)
 
 
 def migrating_out(session, ram_mib):
