@@ -2,8 +2,10 @@
 #include "agent/control.h"
 
 #include "agent/guest.h"
+#include "agent/map.h"
 #include "agent/qemu.h"
 #include "agent/stop.h"
+#include "ctl/map.h"
 #include "ctl/server.h"
 
 #include <errno.h>
@@ -93,6 +95,34 @@ static int query_domain(void *owner, const json_t *arguments, json_t **result,
         json_object_set_new(reply, numbers[i].key, json_integer((json_int_t)numbers[i].value));
     }
     *result = reply;
+    return 0;
+}
+
+static int query_map(void *owner, const json_t *arguments, json_t **result, struct ctl_error *error)
+{
+    (void)owner;
+    static const char *const known[] = {"from", NULL};
+    /* The server has one thread. */
+    static char letters[CTL_MAP_REPLY_SUPERPAGES], text[CTL_MAP_REPLY_SUPERPAGES + 1];
+    int err = ctl_arguments_check(arguments, known, error);
+    if (err != 0) {
+        return err;
+    }
+    const json_t *value = json_object_get(arguments, "from");
+    json_int_t from = json_integer_value(value);
+    size_t superpages = 0, count = 0;
+    if ((value == NULL || json_is_integer(value)) && from >= 0) {
+        count = map_letters((size_t)from, sizeof(letters), letters, &superpages);
+    }
+    if (from < 0 || (value != NULL && !json_is_integer(value)) || from > (json_int_t)superpages) {
+        ctl_error_set(error, CTL_INVALID_ARGUMENT,
+                      "from must be the index of a superpage: a whole number from 0 to what "
+                      "superpages says");
+        return -EINVAL;
+    }
+    ctl_map_pack(letters, count, text);
+    *result = json_pack("{s:I, s:I, s:I, s:s}", "superpages", (json_int_t)superpages, "from", from,
+                        "count", (json_int_t)count, "map", text);
     return 0;
 }
 
@@ -268,6 +298,7 @@ static void after_destroy(void *owner)
 
 static const struct ctl_command commands[] = {
     {"query-domain", query_domain, NULL, NULL},
+    {"query-map", query_map, NULL, NULL},
     {"set-target", set_target, set_target_step, NULL},
     {"destroy", destroy, NULL, after_destroy},
 };

@@ -884,7 +884,7 @@ def test_any_client_can_speak(place):
             break
         received += piece
     greeting, commands, error = (json.loads(line) for line in received.splitlines())
-    check(greeting["BALLAST"]["version"] == {"major": 1, "minor": 0}, greeting)
+    check(greeting["BALLAST"]["version"] == {"major": 1, "minor": 1}, greeting)
     check(greeting["BALLAST"]["name"] == "vm1", greeting)
     check(commands["id"] == 5, commands)
     check({"name": "query-domain"} in commands["return"]["commands"], commands)

@@ -9,6 +9,7 @@
 #include "fixture.h"
 
 #include "ctl/client.h"
+#include "ctl/map.h"
 #include "ctl/runtime_dir.h"
 
 #include <errno.h>
@@ -280,6 +281,26 @@ static void check_books(const struct process *process, pages_t populated)
     check_books_with(process, populated, 0, 0);
 }
 
+/* The whole map, but for whether the kernel has huge pages. */
+static void check_map(const struct process *process, const char *expected)
+{
+    char text[RAM_PAGES / SUPERPAGE_PAGES + 1];
+    struct ctl_client *client = connect_to(process);
+    struct ctl_error error;
+    struct ctl_map map;
+    assert_int_equal(ctl_map_query(client, PATIENCE_MS, &map, &error), 0);
+    ctl_client_close(client);
+    assert_int_equal(map.count, RAM_PAGES / SUPERPAGE_PAGES);
+    for (size_t i = 0; i < map.count; i++) {
+        if (map.letters[i] == 'H') {
+            map.letters[i] = 'R';
+        }
+    }
+    ctl_map_pack(map.letters, map.count, text);
+    assert_string_equal(text, expected);
+    ctl_map_free(&map);
+}
+
 /* After a test that failed: the next one starts afresh. */
 static int clean_up(void **unused)
 {
@@ -405,6 +426,7 @@ static void discards(void **unused)
     go_on(&process);
     wait_ready(&process);
     check_books(&process, 2 * SUPERPAGE_PAGES - 17);
+    check_map(&process, "PiRP29");
     go_on(&process);
     wait_ready(&process);
     json_t *reply = query(&process);
@@ -429,12 +451,15 @@ static void balloon(void **unused)
     go_on(&process);
     wait_ready(&process);
     check_books_with(&process, SUPERPAGE_PAGES - 3, 2 * SUPERPAGE_PAGES + 3, 3);
+    check_map(&process, "OPOPyP27");
     go_on(&process);
     wait_ready(&process);
     check_books_with(&process, SUPERPAGE_PAGES - 2, 2 * SUPERPAGE_PAGES + 1, 2);
+    check_map(&process, "OPqPyP27");
     go_on(&process);
     wait_ready(&process);
     check_books(&process, 0);
+    check_map(&process, "P32");
     go_on(&process);
     assert_int_equal(finish(&process, NULL, 0), 0);
 }

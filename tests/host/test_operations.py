@@ -126,6 +126,8 @@ def target(mib):
 # Commands: what is sent, and what is said to the ballast command for the same.
 COMMANDS = {
     "query-domain": ("query-domain", None, ["stat", "--json", "vm"]),
+    "query-map": ("query-map", None, None),
+    "query-map, beyond the end": ("query-map", {"from": HUGE_MIB}, None),
     "set-target, up": target(3 * TARGET_MIB),
     "set-target, down": target(TARGET_MIB / 2),
     "set-target, the same": target(TARGET_MIB),
@@ -149,7 +151,8 @@ def answer(reply):
         return f"{reply['error']['class']}: {reply['error']['desc']}"
     result = reply["return"]
     return ("state " + result["state"] if "state" in result else
-            "commands" if "commands" in result else json.dumps(result))
+            "commands" if "commands" in result else
+            "map" if "map" in result else json.dumps(result))
 
 
 def what_may_not_change(domain):

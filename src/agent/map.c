@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+#include "agent/map.h"
+
+#include "agent/guest_state.h"
+#include "ctl/map.h"
+
+/* Superpages that are looked at in one hold of the lock: some microseconds. */
+#define STEP_SUPERPAGES 1024
+
+static char letter_of(const struct p2m *p2m, p2m_index_t index)
+{
+    const struct p2m_entry *entry = &p2m->entries[index];
+    const struct ctl_map_counts counts = {
+        .size = p2m_superpage_pages(p2m, index),
+        .ram = entry->ram,
+        .out = entry->out,
+        .given = entry->given,
+        .huge = (entry->flags & P2M_HUGE) != 0,
+    };
+    return ctl_map_letter(&counts);
+}
+
+size_t map_letters(size_t from, size_t room, char *letters, size_t *superpages)
+{
+    /* Neither changes once there is a domain. */
+    const struct p2m *p2m = &guest.domain.p2m;
+    size_t count = guest_exists() ? p2m->count : 0;
+    size_t end = from >= count ? from : min_u64(count, from + room);
+    for (size_t at = from; at < end;) {
+        size_t step_end = min_u64(end, at + STEP_SUPERPAGES);
+        lock_acquire(&guest.lock);
+        for (; at < step_end; at++) {
+            *letters++ = letter_of(p2m, (p2m_index_t)at);
+        }
+        lock_release(&guest.lock);
+    }
+    *superpages = count;
+    return end - from;
+}
