@@ -4,22 +4,18 @@
  */
 #include "chart.h"
 
-#include <cairo-svg.h>
 #include <cairo.h>
 #include <errno.h>
 #include <math.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "chart_ticks.h"
+#include "picture.h"
 
 /* Everything in pixels of the picture at scale 1. */
 #define WIDTH         1200.0
 #define HEIGHT        860.0
-#define PNG_SCALE     2.0
 #define LEFT          92.0
 #define RIGHT         250.0 /* the legends are here */
 #define TOP           98.0
@@ -28,7 +24,6 @@
 #define LEGEND_GAP    18.0
 #define LEGEND_ROW    23.0
 #define LEGEND_SWATCH 22.0
-#define FONT          "sans-serif"
 #define FONT_TITLE    21.0
 #define FONT_SUBTITLE 13.5
 #define FONT_PANEL    14.5
@@ -50,28 +45,6 @@ struct frame {
     double x_max;
     double y_max;
 };
-
-static void set_colour(cairo_t *cr, uint32_t colour, double alpha)
-{
-    cairo_set_source_rgba(cr, (double)(colour >> 16 & 0xff) / 255,
-                          (double)(colour >> 8 & 0xff) / 255, (double)(colour & 0xff) / 255, alpha);
-}
-
-/* Writes a text whose left end, middle or right end (align 0, 0.5, 1) is at x. */
-static void draw_text(cairo_t *cr, double x, double y, double align, double size, const char *text)
-{
-    cairo_text_extents_t extents;
-
-    cairo_set_font_size(cr, size);
-    cairo_text_extents(cr, text, &extents);
-    cairo_move_to(cr, x - align * extents.x_advance, y);
-    cairo_show_text(cr, text);
-}
-
-static void choose_font(cairo_t *cr, cairo_font_weight_t weight)
-{
-    cairo_select_font_face(cr, FONT, CAIRO_FONT_SLANT_NORMAL, weight);
-}
 
 static double x_of(const struct frame *frame, double value)
 {
@@ -128,14 +101,14 @@ static void draw_x_ticks(cairo_t *cr, const struct frame *frame, bool labels)
         double x = round(x_of(frame, i * step)) + 0.5;
         char text[TICK_TEXT_BYTES];
 
-        set_colour(cr, COLOUR_GRID, 1);
+        picture_set_colour(cr, COLOUR_GRID, 1);
         cairo_move_to(cr, x, frame->top);
         cairo_line_to(cr, x, frame->top + frame->height);
         cairo_stroke(cr);
         if (labels) {
             tick_format_seconds(i * step, step, text);
-            set_colour(cr, COLOUR_TEXT, 1);
-            draw_text(cr, x, frame->top + frame->height + 19, 0.5, FONT_TEXT, text);
+            picture_set_colour(cr, COLOUR_TEXT, 1);
+            picture_text(cr, x, frame->top + frame->height + 19, 0.5, FONT_TEXT, text);
         }
     }
 }
@@ -149,7 +122,7 @@ static void draw_y_ticks(cairo_t *cr, const struct frame *frame, enum chart_unit
         double y = round(y_of(frame, i * step)) + 0.5;
         char text[TICK_TEXT_BYTES];
 
-        set_colour(cr, COLOUR_GRID, 1);
+        picture_set_colour(cr, COLOUR_GRID, 1);
         cairo_move_to(cr, frame->left, y);
         cairo_line_to(cr, frame->left + frame->width, y);
         cairo_stroke(cr);
@@ -158,8 +131,8 @@ static void draw_y_ticks(cairo_t *cr, const struct frame *frame, enum chart_unit
         } else {
             tick_format_number(i * step, text);
         }
-        set_colour(cr, COLOUR_TEXT, 1);
-        draw_text(cr, frame->left - 9, y + 4.5, 1, FONT_TEXT, text);
+        picture_set_colour(cr, COLOUR_TEXT, 1);
+        picture_text(cr, frame->left - 9, y + 4.5, 1, FONT_TEXT, text);
     }
 }
 
@@ -175,7 +148,7 @@ static void draw_area(cairo_t *cr, const struct frame *frame, const struct chart
         cairo_line_to(cr, x_of(frame, chart->x[k]), y_of(frame, base[k]));
     }
     cairo_close_path(cr);
-    set_colour(cr, series->colour, 0.85);
+    picture_set_colour(cr, series->colour, 0.85);
     cairo_fill(cr);
 }
 
@@ -183,7 +156,7 @@ static void set_line(cairo_t *cr, const struct chart_series *series)
 {
     const double dashes[] = {7, 4};
 
-    set_colour(cr, series->colour, 1);
+    picture_set_colour(cr, series->colour, 1);
     cairo_set_line_width(cr, 2);
     cairo_set_line_join(cr, CAIRO_LINE_JOIN_ROUND);
     cairo_set_dash(cr, dashes, series->style == CHART_DASHED_LINE ? 2 : 0, 0);
@@ -245,7 +218,7 @@ static void draw_legend(cairo_t *cr, const struct frame *frame, const struct cha
                 continue;
             }
             if (areas) {
-                set_colour(cr, series->colour, 0.85);
+                picture_set_colour(cr, series->colour, 0.85);
                 cairo_rectangle(cr, x, y - 7, LEGEND_SWATCH, 14);
                 cairo_fill(cr);
             } else {
@@ -254,8 +227,8 @@ static void draw_legend(cairo_t *cr, const struct frame *frame, const struct cha
                 cairo_line_to(cr, x + LEGEND_SWATCH, y);
                 end_line(cr);
             }
-            set_colour(cr, COLOUR_TEXT, 1);
-            draw_text(cr, x + LEGEND_SWATCH + 8, y + 4.5, 0, FONT_TEXT, series->label);
+            picture_set_colour(cr, COLOUR_TEXT, 1);
+            picture_text(cr, x + LEGEND_SWATCH + 8, y + 4.5, 0, FONT_TEXT, series->label);
             y += LEGEND_ROW;
         }
     }
@@ -277,10 +250,10 @@ static int draw_panel(cairo_t *cr, struct frame *frame, const struct chart *char
     cairo_set_line_width(cr, 1);
     draw_x_ticks(cr, frame, last);
     draw_y_ticks(cr, frame, panel->unit);
-    choose_font(cr, CAIRO_FONT_WEIGHT_BOLD);
-    set_colour(cr, COLOUR_TEXT, 1);
-    draw_text(cr, frame->left, frame->top - 11, 0, FONT_PANEL, panel->title);
-    choose_font(cr, CAIRO_FONT_WEIGHT_NORMAL);
+    picture_choose_font(cr, CAIRO_FONT_WEIGHT_BOLD);
+    picture_set_colour(cr, COLOUR_TEXT, 1);
+    picture_text(cr, frame->left, frame->top - 11, 0, FONT_PANEL, panel->title);
+    picture_choose_font(cr, CAIRO_FONT_WEIGHT_NORMAL);
 
     cairo_save(cr);
     /* A little room above, so that a line at the very top is not cut in half. */
@@ -298,7 +271,7 @@ static int draw_panel(cairo_t *cr, struct frame *frame, const struct chart *char
     }
     cairo_restore(cr);
 
-    set_colour(cr, COLOUR_AXIS, 1);
+    picture_set_colour(cr, COLOUR_AXIS, 1);
     cairo_move_to(cr, frame->left + 0.5, frame->top);
     cairo_line_to(cr, frame->left + 0.5, frame->top + frame->height + 0.5);
     cairo_line_to(cr, frame->left + frame->width, frame->top + frame->height + 0.5);
@@ -308,8 +281,9 @@ static int draw_panel(cairo_t *cr, struct frame *frame, const struct chart *char
     return 0;
 }
 
-static int draw_chart(cairo_t *cr, const struct chart *chart)
+static int draw_chart(cairo_t *cr, const void *what)
 {
+    const struct chart *chart = what;
     double room = HEIGHT - TOP - BOTTOM - PANEL_GAP * (double)(chart->panel_count - 1);
     struct frame frame = {.left = LEFT, .top = TOP, .width = WIDTH - LEFT - RIGHT};
     double weights = 0;
@@ -321,14 +295,12 @@ static int draw_chart(cairo_t *cr, const struct chart *chart)
     for (size_t i = 0; i < chart->panel_count; i++) {
         weights += chart->panels[i].weight;
     }
-    set_colour(cr, 0xffffff, 1);
-    cairo_paint(cr);
-    choose_font(cr, CAIRO_FONT_WEIGHT_BOLD);
-    set_colour(cr, COLOUR_TEXT, 1);
-    draw_text(cr, LEFT, 30, 0, FONT_TITLE, chart->title);
-    choose_font(cr, CAIRO_FONT_WEIGHT_NORMAL);
-    set_colour(cr, COLOUR_FAINT, 1);
-    draw_text(cr, LEFT, 51, 0, FONT_SUBTITLE, chart->subtitle);
+    picture_choose_font(cr, CAIRO_FONT_WEIGHT_BOLD);
+    picture_set_colour(cr, COLOUR_TEXT, 1);
+    picture_text(cr, LEFT, 30, 0, FONT_TITLE, chart->title);
+    picture_choose_font(cr, CAIRO_FONT_WEIGHT_NORMAL);
+    picture_set_colour(cr, COLOUR_FAINT, 1);
+    picture_text(cr, LEFT, 51, 0, FONT_SUBTITLE, chart->subtitle);
     for (size_t i = 0; i < chart->panel_count; i++) {
         int ret;
 
@@ -339,72 +311,12 @@ static int draw_chart(cairo_t *cr, const struct chart *chart)
         }
         frame.top += frame.height + PANEL_GAP;
     }
-    set_colour(cr, COLOUR_TEXT, 1);
-    draw_text(cr, LEFT + frame.width / 2, HEIGHT - 14, 0.5, FONT_TEXT, "time (s)");
+    picture_set_colour(cr, COLOUR_TEXT, 1);
+    picture_text(cr, LEFT + frame.width / 2, HEIGHT - 14, 0.5, FONT_TEXT, "time (s)");
     return 0;
-}
-
-static int status_to_errno(cairo_status_t status)
-{
-    switch (status) {
-    case CAIRO_STATUS_SUCCESS:
-        return 0;
-    case CAIRO_STATUS_NO_MEMORY:
-        return -ENOMEM;
-    default:
-        return -EIO;
-    }
-}
-
-static cairo_status_t write_bytes(void *file, const unsigned char *data, unsigned length)
-{
-    return fwrite(data, 1, length, file) == length ? CAIRO_STATUS_SUCCESS
-                                                   : CAIRO_STATUS_WRITE_ERROR;
-}
-
-static int draw_into(FILE *file, const struct chart *chart, enum chart_format format)
-{
-    cairo_surface_t *surface =
-        format == CHART_SVG
-            ? cairo_svg_surface_create_for_stream(write_bytes, file, WIDTH, HEIGHT)
-            : cairo_image_surface_create(CAIRO_FORMAT_RGB24, (int)(WIDTH * PNG_SCALE),
-                                         (int)(HEIGHT * PNG_SCALE));
-    cairo_t *cr = cairo_create(surface);
-    int ret;
-
-    if (format == CHART_PNG) {
-        cairo_scale(cr, PNG_SCALE, PNG_SCALE);
-    }
-    ret = draw_chart(cr, chart);
-    if (ret == 0) {
-        ret = status_to_errno(cairo_status(cr));
-    }
-    if (ret == 0 && format == CHART_PNG) {
-        ret = status_to_errno(cairo_surface_write_to_png_stream(surface, write_bytes, file));
-    }
-    cairo_destroy(cr);
-    cairo_surface_finish(surface);
-    if (ret == 0) {
-        ret = status_to_errno(cairo_surface_status(surface));
-    }
-    cairo_surface_destroy(surface);
-    return ret;
 }
 
 int chart_write(const struct chart *chart, const char *path, enum chart_format format)
 {
-    FILE *file = fopen(path, "we");
-    int ret;
-
-    if (file == NULL) {
-        return -errno;
-    }
-    ret = draw_into(file, chart, format);
-    if (fclose(file) != 0 && ret == 0) {
-        ret = -errno;
-    }
-    if (ret < 0) {
-        unlink(path);
-    }
-    return ret;
+    return picture_write(path, format, WIDTH, HEIGHT, draw_chart, chart);
 }
