@@ -30,6 +30,8 @@
 #define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
 #endif
 
+#define AGENT_FILE "/ballast-agent.so"
+
 #define KERNEL_MAJOR 6
 #define KERNEL_MINOR 8
 
@@ -295,18 +297,36 @@ static bool is_usable(const char *candidate, char path[static PATH_MAX])
     return true;
 }
 
+/* Is the agent in this folder below another? */
+static bool find_agent_in(const char *folder, const char *below, char path[static PATH_MAX])
+{
+    char candidate[2 * PATH_MAX];
+
+    snprintf(candidate, sizeof(candidate), "%s/%s" AGENT_FILE, folder, below);
+    return is_usable(candidate, path);
+}
+
+/* Looks for the agent that belongs to this ballast: in the build folder (only if
+ * we are in its tools/, so that an installed ballast does not look in /usr/src),
+ * in the installation that we are in, wherever that was put, and at last under
+ * the prefix that was configured. */
 static bool find_agent(char path[static PATH_MAX])
 {
     char folder[PATH_MAX];
-    char candidate[PATH_MAX + sizeof("/../src/agent/ballast-agent.so")];
 
     if (own_folder(folder) == 0) {
-        snprintf(candidate, sizeof(candidate), "%s/../src/agent/ballast-agent.so", folder);
-        if (is_usable(candidate, path)) {
+        const char *last = strrchr(folder, '/');
+
+        if (last != NULL && strcmp(last, "/tools") == 0 &&
+            find_agent_in(folder, "../src/agent", path)) {
+            return true;
+        }
+        if (BALLAST_AGENT_DIR_FROM_BIN[0] != '\0' &&
+            find_agent_in(folder, BALLAST_AGENT_DIR_FROM_BIN, path)) {
             return true;
         }
     }
-    return is_usable(BALLAST_AGENT_DIR "/ballast-agent.so", path);
+    return is_usable(BALLAST_AGENT_DIR AGENT_FILE, path);
 }
 
 int host_find_agent(char path[static PATH_MAX], struct host_problem *problem)
@@ -322,8 +342,8 @@ int host_find_agent(char path[static PATH_MAX], struct host_problem *problem)
         }
     } else if (!find_agent(found)) {
         return fail(problem, -ENOENT,
-                    "the agent was not found: there is no " BALLAST_AGENT_DIR
-                    "/ballast-agent.so; install Ballast, or set BALLAST_AGENT_SO to where it is");
+                    "the agent was not found: there is no " BALLAST_AGENT_DIR AGENT_FILE
+                    "; install Ballast, or set BALLAST_AGENT_SO to where it is");
     }
     if (strpbrk(found, " :") != NULL || strchr(found, '$') != NULL) {
         return fail(problem, -EINVAL,

@@ -30,8 +30,8 @@ int host_find_program(const char *word, char path[static PATH_MAX], char real[st
 int host_check_program(const char *path, struct host_problem *problem);
 
 /* Finds the agent's shared object: $BALLAST_AGENT_SO, or beside us in the build
- * tree, or where it is installed. -ENOENT, -EINVAL (a path that LD_PRELOAD
- * cannot hold) and *problem. */
+ * tree, or in the installation that we are in, or under the configured prefix.
+ * -ENOENT, -EINVAL (a path that LD_PRELOAD cannot hold) and *problem. */
 int host_find_agent(char path[static PATH_MAX], struct host_problem *problem);
 
 #endif

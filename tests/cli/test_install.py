@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""What `meson install` makes: everything is below the prefix, and it works wherever it is put.
+
+The build folder is $BALLAST_BUILD_DIR, which meson sets for the tests.
+"""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+SOURCE = pathlib.Path(__file__).resolve().parent.parent.parent
+BUILD = pathlib.Path(os.environ.get("BALLAST_BUILD_DIR", SOURCE / "build"))
+sys.path.insert(0, str(SOURCE / "tests/lib"))
+import harness  # noqa: E402  pylint: disable=wrong-import-position
+from harness import Skip, check  # noqa: E402  pylint: disable=wrong-import-position
+
+REFUSED = 84
+
+
+def run(*words, **options):
+    """Runs a program to its end."""
+    return subprocess.run([str(word) for word in words], text=True, capture_output=True,
+                          stdin=subprocess.DEVNULL, timeout=120, check=False, **options)
+
+
+class Place:
+    """A folder for one test."""
+
+    def __enter__(self):
+        self.root = pathlib.Path(tempfile.mkdtemp(prefix="bl-"))
+        self.environment = dict(os.environ, BALLAST_RUNTIME_DIR=str(self.root / "run"))
+        for name in ("LD_PRELOAD", "BALLAST_AGENT", "BALLAST_AGENT_SO", "DESTDIR"):
+            self.environment.pop(name, None)
+        return self
+
+    def __exit__(self, *_):
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def install(self):
+        """Installs below our folder. Returns where the prefix is then."""
+        if not shutil.which("meson"):
+            raise Skip("there is no meson")
+        stage = self.root / "stage"
+        done = run("meson", "install", "-C", BUILD, "--no-rebuild", "--quiet", "--destdir", stage,
+                   env=self.environment)
+        check(done.returncode == 0, done.stdout + done.stderr)
+        options = json.loads(run("meson", "introspect", BUILD, "--buildoptions").stdout)
+        prefix = next(option["value"] for option in options if option["name"] == "prefix")
+        return stage / prefix.lstrip("/")
+
+    def ballast(self, prefix, *words):
+        """Runs the installed ballast."""
+        return run(prefix / "bin/ballast", *words, env=self.environment)
+
+    def run_domain(self, prefix, program, *words):
+        """`ballast run` of the installed ballast."""
+        done = self.ballast(prefix, "run", "--name", "vm1", "--no-balloon", "--target", "16M", "--",
+                            program, *words)
+        if done.returncode == REFUSED and re.search("userfaultfd|kernel", done.stderr):
+            raise Skip(done.stderr.strip())
+        return done
+
+
+def commands(place, prefix):
+    """The names of all commands, as --help lists them."""
+    text = place.ballast(prefix, "--help").stdout
+    return re.findall(r"^  ([a-z]+) ", text.split("Commands:")[1].split("Options:")[0], re.M)
+
+
+def test_works_where_it_is_put(place):
+    """an installation finds its own agent: under DESTDIR, and when it is moved as a whole"""
+    staged = place.install()
+    moved = place.root / "home/me/.local"
+    moved.parent.mkdir(parents=True)
+    show = place.root / "show"
+    show.write_text('#!/bin/sh\necho "$LD_PRELOAD"\n')
+    show.chmod(0o755)
+    for prefix in (staged, moved):
+        if prefix == moved:
+            staged.rename(moved)
+        done = place.run_domain(prefix, show)
+        agent = pathlib.Path(done.stdout.strip())
+        check(done.returncode == 0 and agent.is_file(), f"{done}")
+        check(agent.is_relative_to(prefix.resolve()), f"{agent} is not in {prefix}")
+    # Without it, ballast says where it looked.
+    agent.unlink()
+    done = place.run_domain(moved, show)
+    if done.returncode == 0:
+        # There is one under the prefix that was configured: this machine has Ballast installed.
+        check(not pathlib.Path(done.stdout.strip()).is_relative_to(place.root), f"{done}")
+    else:
+        check(done.returncode == REFUSED and "the agent was not found" in done.stderr, f"{done}")
+
+
+def test_serves_a_domain(place):
+    """an installed ballast runs a domain with its installed agent"""
+    prefix = place.install()
+    fake_qemu = BUILD / "tests/host/fake_qemu"
+    if not fake_qemu.exists():
+        raise Skip("there is no fake_qemu: configure with -Dtests=enabled")
+    done = place.run_domain(prefix, fake_qemu, "block", "pc.ram", "memory-backend-ram", "128",
+                            "private", "machine", "touch", "0", "1000", "check", "0", "1000",
+                            "exit", "7")
+    check(done.returncode == 7 and done.stderr == "", f"{done}")
+
+
+def test_man_pages(place):
+    """each command has its man page, and ballast(1) names it"""
+    prefix = place.install()
+    if not (prefix / "share/man").exists():
+        raise Skip("the build has no man pages: there was no scdoc")
+    main = (prefix / "share/man/man1/ballast.1").read_text()
+    for command in commands(place, prefix):
+        check((prefix / f"share/man/man1/ballast-{command}.1").is_file(),
+              f"there is no ballast-{command}.1")
+        check(re.search(rf"ballast\\?-{command}", main), f"ballast.1 does not name {command}")
+
+
+def test_all_below_the_prefix(place):
+    """whatever the prefix is, nothing goes elsewhere"""
+    if not shutil.which("meson"):
+        raise Skip("there is no meson")
+    prefix = place.root / "some where"
+    build = place.root / "build"
+    done = run("meson", "setup", build, SOURCE, f"--prefix={prefix}", "-Dtests=disabled",
+               env=place.environment)
+    check(done.returncode == 0, done.stdout + done.stderr)
+    installed = json.loads(run("meson", "introspect", build, "--installed").stdout).values()
+    check(len(installed) > 2, f"{installed}")
+    for path in installed:
+        check(pathlib.Path(path).is_relative_to(prefix), f"{path} is not below {prefix}")
+
+
+harness.run_tests((test_works_where_it_is_put, test_serves_a_domain, test_man_pages,
+                   test_all_below_the_prefix),
+                  lambda test: test.__doc__, lambda: None, Place)
