@@ -172,10 +172,11 @@ def main():
                 # What depends on the compiler shows here; the rest would only take time again.
                 run_tests(folder, known(folder, ["unit"]), table, f"{compiler}: ")
     if options.quick:
-        table.add("guest tests", "skipped", 0, "--quick")
+        table.add("guest and package tests", "skipped", 0, "--quick")
     elif (SOURCE / "build/build.ninja").exists() and table.rows[0][1] == "passed":
         prepare_guest_kit()
         run_tests("build", ["guest"], table, "", privileged=True)
+        run_tests("build", ["package"], table, "")
     return table.finish()
 
 
