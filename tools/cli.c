@@ -15,9 +15,11 @@
 #include "base/size.h"
 #include "base/types.h"
 #include "ctl/runtime_dir.h"
+#include "progress.h"
 
 __attribute__((format(printf, 1, 0))) static void print_error(const char *format, va_list arguments)
 {
+    progress_end();
     fputs("ballast: ", stderr);
     vfprintf(stderr, format, arguments);
 }

@@ -18,6 +18,7 @@
 #include "ctl/client.h"
 #include "ctl/runtime_dir.h"
 #include "domain.h"
+#include "progress.h"
 #include "waiting.h"
 
 #define DEFAULT_TIMEOUT_S 5
@@ -46,6 +47,7 @@ struct victim {
     const char *base;
     const char *name;
     char socket_path[PATH_MAX];
+    int64_t started;
     int64_t deadline; /* of being nice */
     pid_t pid;
     int pidfd; /* -1: not found */
@@ -56,6 +58,21 @@ static int left_ms(int64_t deadline)
     int64_t left = deadline - waiting_now_ms();
 
     return left > 0 ? (int)left : 0;
+}
+
+/* The same, but no longer than until progress is due. */
+static int tick_ms(int64_t deadline)
+{
+    int left = left_ms(deadline);
+
+    return left < PROGRESS_MS ? left : PROGRESS_MS;
+}
+
+/* Says how long it is being waited for, on a terminal. */
+static void show_progress(const struct victim *victim, const char *doing)
+{
+    progress_show("%s: %s; %" PRId64 " s", victim->name, doing,
+                  (waiting_now_ms() - victim->started) / 1000);
 }
 
 /* Waits a little between two attempts; false when the time is over. */
@@ -86,7 +103,13 @@ static int ask_once(struct victim *victim, struct ctl_error *error)
     if (victim->pidfd < 0 && ctl_client_peer(client, &pid) == 0) {
         runtime_open_process(victim->base, victim->name, pid, &victim->pid, &victim->pidfd);
     }
-    ret = ctl_client_call(client, "destroy", NULL, left_ms(victim->deadline), &result, error);
+    ret = ctl_client_begin(client, "destroy", NULL, left_ms(victim->deadline));
+    if (ret == 0) {
+        do {
+            ret = ctl_client_finish(client, tick_ms(victim->deadline), &result, error);
+            show_progress(victim, "its memory goes back to the host");
+        } while (ret == -ETIMEDOUT && left_ms(victim->deadline) > 0);
+    }
     json_decref(result);
     ctl_client_close(client);
     return ret;
@@ -99,12 +122,12 @@ static int ask(struct victim *victim, struct ctl_error *error)
     int ret;
 
     do {
+        show_progress(victim, "asking it to end");
         ret = ask_once(victim, error);
-        if (ret != -ENOENT && ret != -ECONNREFUSED &&
-            !(ret == -EREMOTEIO && strcmp(error->class_name, CTL_BUSY) == 0)) {
-            return ret;
-        }
-    } while (wait_to_retry(victim->deadline));
+    } while ((ret == -ENOENT || ret == -ECONNREFUSED ||
+              (ret == -EREMOTEIO && strcmp(error->class_name, CTL_BUSY) == 0)) &&
+             wait_to_retry(victim->deadline));
+    progress_end();
     return ret;
 }
 
@@ -116,20 +139,20 @@ static bool is_gone(const struct victim *victim)
     return runtime_look(victim->base, victim->name, &state) == 0 && state != RUNTIME_LIVE;
 }
 
-static bool wait_until_gone(struct victim *victim, int64_t deadline)
+static bool wait_until_gone(struct victim *victim, int64_t deadline, const char *doing)
 {
-    if (victim->pidfd >= 0) {
-        struct pollfd pollfd = {.fd = victim->pidfd, .events = POLLIN};
+    struct pollfd pollfd = {.fd = victim->pidfd, .events = POLLIN};
+    bool gone;
 
-        while (poll(&pollfd, 1, left_ms(deadline)) < 0 && errno == EINTR) {
-        }
+    while (victim->pidfd >= 0 && poll(&pollfd, 1, tick_ms(deadline)) <= 0 &&
+           left_ms(deadline) > 0) {
+        show_progress(victim, doing);
     }
-    while (!is_gone(victim)) {
-        if (!wait_to_retry(deadline)) {
-            return false;
-        }
+    while (!(gone = is_gone(victim)) && wait_to_retry(deadline)) {
+        show_progress(victim, doing);
     }
-    return true;
+    progress_end();
+    return gone;
 }
 
 /* Finds the process without its help. */
@@ -162,7 +185,8 @@ static int kill_domain(struct victim *victim)
                   victim->name, (long)victim->pid, strerror(errno));
         return EXIT_FAILED;
     }
-    if (!wait_until_gone(victim, waiting_now_ms() + KILL_MS)) {
+    if (!wait_until_gone(victim, waiting_now_ms() + KILL_MS,
+                         "killed, and the kernel frees its memory")) {
         cli_error("the domain '%s' was killed (process %ld) and is still not gone after %d s; "
                   "look at what the process waits for",
                   victim->name, (long)victim->pid, KILL_MS / 1000);
@@ -188,7 +212,8 @@ static int destroy_live(struct victim *victim)
     int asked = ask(victim, &error);
     int ret;
 
-    if ((asked == 0 || asked == -ECONNRESET) && wait_until_gone(victim, victim->deadline)) {
+    if ((asked == 0 || asked == -ECONNRESET) &&
+        wait_until_gone(victim, victim->deadline, "its process ends")) {
         printf("%s: destroyed\n", victim->name);
         return 0;
     }
@@ -227,6 +252,7 @@ static int destroy(const char *base, const char *name, int timeout_ms)
     struct victim victim = {
         .base = base,
         .name = name,
+        .started = waiting_now_ms(),
         .deadline = waiting_now_ms() + timeout_ms,
         .pidfd = -1,
     };

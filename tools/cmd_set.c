@@ -3,7 +3,7 @@
  * ballast set: changes a domain's target, and may wait until it is reached.
  *
  * While waiting, what counts is what query-domain says; events only tell when
- * to ask again at once. So a lost event costs POLL_MS and nothing else.
+ * to ask again at once. So a lost event costs PROGRESS_MS and nothing else.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -18,13 +18,13 @@
 #include "base/types.h"
 #include "cli.h"
 #include "domain.h"
+#include "progress.h"
 #include "waiting.h"
 
 /* Growing brings memory from the host: a gigabyte a second or so, and far slower
  * on a host that must find it first. */
 #define SET_MS         10000
 #define SET_MS_PER_GIB 60000
-#define POLL_MS        500
 #define MAX_TIMEOUT_S  1000000
 
 #define EXIT_INTERRUPTED 130
@@ -36,9 +36,9 @@ static const char help[] =
     "least 2M, at most the guest's memory.\n"
     "\n"
     "To grow is all or nothing: either the host gives the memory, or nothing has\n"
-    "changed; on a terminal a line shows how far it is. To shrink takes as long as the guest needs "
-    "to give memory back; the\n"
-    "new target stands from the beginning. The guest's balloon is asked to follow.\n"
+    "changed; on a terminal a line shows how far it is. To shrink takes as long as\n"
+    "the guest needs to give memory back; the new target stands from the beginning.\n"
+    "The guest's balloon is asked to follow.\n"
     "\n"
     "Options:\n"
     "  --wait             return when the domain has come down to the target; shows\n"
@@ -61,7 +61,6 @@ struct change {
     int timeout_ms; /* -1: none */
     struct ctl_client *client;
     sigset_t waiting_mask; /* while waiting for events; else signals are blocked */
-    bool has_progress;     /* the progress line is not finished */
 };
 
 static uint64_t bytes_of(const json_t *state, const char *key)
@@ -79,28 +78,14 @@ static uint64_t surplus_bytes(const struct change *change, const json_t *state)
     return total > change->target_bytes ? total - change->target_bytes : 0;
 }
 
-/* Overwrites the progress line; for terminals only. */
-static void show_progress(struct change *change, const json_t *state)
+static void show_progress(const struct change *change, const json_t *state)
 {
     char total[SIZE_TEXT_BYTES];
     char surplus[SIZE_TEXT_BYTES];
 
-    if (isatty(STDOUT_FILENO)) {
-        domain_format_pages(state, "total_pages", total);
-        size_format(surplus_bytes(change, state), surplus);
-        printf("\r%s: %s, %s to go\033[K", change->name, total, surplus);
-        fflush(stdout);
-        change->has_progress = true;
-    }
-}
-
-static void end_progress(struct change *change)
-{
-    if (change->has_progress) {
-        putchar('\n');
-        fflush(stdout);
-        change->has_progress = false;
-    }
+    domain_format_pages(state, "total_pages", total);
+    size_format(surplus_bytes(change, state), surplus);
+    progress_show("%s: %s, %s to go", change->name, total, surplus);
 }
 
 /* Says what keeps a domain above its target. `why` begins the sentence. */
@@ -192,7 +177,6 @@ static int look(struct change *change, const json_t *state)
     char target[SIZE_TEXT_BYTES];
 
     if (bytes_of(state, "target_pages") != change->target_bytes) {
-        end_progress(change);
         domain_format_pages(state, "target_pages", target);
         cli_error("somebody else has given '%s' another target meanwhile, %s; not waiting any "
                   "longer",
@@ -200,12 +184,11 @@ static int look(struct change *change, const json_t *state)
         return -1;
     }
     if (strcmp(domain_string(state, "state"), "dying") == 0) {
-        end_progress(change);
         cli_error("the domain '%s' is ending; it did not reach its target", change->name);
         return -1;
     }
     if (bytes_of(state, "total_pages") == change->target_bytes) {
-        end_progress(change);
+        progress_end();
         return 1;
     }
     show_progress(change, state);
@@ -226,22 +209,19 @@ static int wait_until_reached(struct change *change, json_t *state)
         int asked;
 
         if (waiting_interrupted()) {
-            end_progress(change);
             fail_above_target(change, state, "interrupted");
             ret = EXIT_INTERRUPTED;
             break;
         }
         if (left <= 0) {
-            end_progress(change);
             fail_above_target(change, state, "not reached in time");
             break;
         }
-        asked = wait_for_news(change, left < POLL_MS ? (int)left : POLL_MS);
+        asked = wait_for_news(change, left < PROGRESS_MS ? (int)left : PROGRESS_MS);
         if (asked == 0 && !waiting_interrupted()) {
             asked = domain_query_on(change->client, &next, &error);
         }
         if (asked < 0 && asked != -ETIMEDOUT) {
-            end_progress(change);
             cli_error("the domain '%s' cannot be asked any more: %s", change->name, error.desc);
             break;
         }
@@ -258,22 +238,20 @@ static int wait_until_reached(struct change *change, json_t *state)
 
 /* Shows how much of the memory is there, on a terminal. Asks on a connection of
  * its own: the other one waits for its reply. */
-static void show_growth(struct change *change)
+static void show_growth(const struct change *change)
 {
     char growing[SIZE_TEXT_BYTES];
     char ready[SIZE_TEXT_BYTES];
     struct ctl_error error;
     json_t *state;
 
-    if (!isatty(STDOUT_FILENO) || domain_query(change->base, change->name, &state, &error) < 0) {
+    if (!isatty(STDERR_FILENO) || domain_query(change->base, change->name, &state, &error) < 0) {
         return;
     }
     if (domain_integer(state, "growing_pages") > 0) {
         domain_format_pages(state, "growing_pages", growing);
         domain_format_pages(state, "growing_ready_pages", ready);
-        printf("\r%s: the host has given %s of %s\033[K", change->name, ready, growing);
-        fflush(stdout);
-        change->has_progress = true;
+        progress_show("%s: the host has given %s of %s", change->name, ready, growing);
     }
     json_decref(state);
 }
@@ -304,14 +282,14 @@ static int set_target(struct change *change, const json_t *before)
 
     json_decref(arguments);
     if (ret == 0) {
-        ret = ctl_client_finish(change->client, POLL_MS, &result, &error);
+        ret = ctl_client_finish(change->client, PROGRESS_MS, &result, &error);
     }
     while (ret == -ETIMEDOUT && waiting_now_ms() < deadline && !interrupted) {
         show_growth(change);
-        ret = ctl_client_finish(change->client, POLL_MS, &result, &error);
+        ret = ctl_client_finish(change->client, PROGRESS_MS, &result, &error);
         interrupted = is_interrupted(change);
     }
-    end_progress(change);
+    progress_end();
     json_decref(result);
     if (ret == -ETIMEDOUT && interrupted) {
         cli_error("interrupted: '%s' goes on bringing memory from the host, and has its new target "

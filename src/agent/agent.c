@@ -4,6 +4,7 @@
 #include "agent/config.h"
 #include "agent/control.h"
 #include "agent/guest.h"
+#include "agent/progress.h"
 #include "agent/qemu.h"
 #include "agent/stop.h"
 #include "ctl/runtime_dir.h"
@@ -218,6 +219,11 @@ static void on_ready(void)
     qemu_ask_balloon(config.target_bytes);
 }
 
+static void on_building(uint64_t ready_bytes, uint64_t bytes)
+{
+    progress_show(config.name, ready_bytes, bytes);
+}
+
 void agent_see_block(haddr_t at, uint64_t bytes)
 {
     struct qemu_block block;
@@ -246,6 +252,7 @@ void agent_see_block(haddr_t at, uint64_t bytes)
         .pause = config.pause,
         .reserve = config.reserve,
         .on_event = control_notify,
+        .on_building = on_building,
     };
     qemu_set_hooks(&hooks);
     ram_at = at;
@@ -257,6 +264,7 @@ void agent_see_block(haddr_t at, uint64_t bytes)
     }
     struct guest_problem problem;
     err = guest_build(at, bytes, config.target_bytes, &options, &problem);
+    progress_end();
     while (err == -ESHUTDOWN) {
         pause(); /* destroyed while it was built: the process ends under us */
     }

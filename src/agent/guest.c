@@ -202,6 +202,9 @@ static int fill_cache(void)
     int err = prepare(missing);
     for (bool more = true; err == 0 && more;) {
         err = prepare_step(&more);
+        if (guest.options.on_building != NULL) {
+            guest.options.on_building(guest.host.aside_ready_bytes, guest.host.aside_bytes);
+        }
     }
     while (err == 0 && missing != 0) {
         lock_acquire(&guest.lock);

@@ -18,6 +18,9 @@ struct guest_options {
     /* Called, under the domain's lock, when there is a new event: must neither
      * wait nor call back. */
     void (*on_event)(void);
+    /* Called without locks while the domain is built, on the thread that builds
+     * it: the host has given that much of the target. May be NULL. */
+    void (*on_building)(uint64_t ready_bytes, uint64_t bytes);
 };
 
 enum guest_event_kind {

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "agent/stop.h"
 
+#include "agent/progress.h"
+
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
@@ -73,6 +75,7 @@ void stop(enum ballast_exit status, const char *format, ...)
         pause(); /* somebody else is at it; the process ends under us */
     }
     restore_terminal();
+    progress_end();
 
     static char line[1024];
     va_list arguments;

@@ -6,6 +6,7 @@ test_cli.py BALLAST FAKE_DOMAIN AGENT [PART_OF_A_TEST'S_NAME...]
 The domains are fake_domain processes; `run` is given scripts and small
 programs in QEMU's place. Prints what failed; exit status 0 or 1.
 """
+import contextlib
 import fcntl
 import json
 import os
@@ -15,9 +16,11 @@ import shutil
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import traceback
 
@@ -614,6 +617,30 @@ def test_destroy_by_force(place):
         check(piece in result.stdout and f"killed (process {domain.pid})" in result.stdout, result)
         check(domain.wait(LIMIT_S) == -signal.SIGKILL, domain.returncode)
         check(not os.path.exists(place.folder(mode)))
+
+
+def test_destroy_shows_progress_on_a_terminal(place):
+    place.domain("vm1", "stubborn")
+    master, slave = os.openpty()
+    columns = 24
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 25, columns, 0, 0))
+    process = subprocess.Popen([BALLAST, "destroy", "--timeout", "1.2", "vm1"], env=place.env,
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=slave)
+    place.processes.append(process)
+    output = process.communicate(timeout=LIMIT_S)[0].decode()
+    os.close(slave)
+    shown = b""
+    with contextlib.suppress(OSError):
+        while True:
+            shown += os.read(master, 4096)
+    os.close(master)
+    check(process.returncode == 0 and "killed" in output, process.returncode, output)
+    lines = shown.decode().split("\r")
+    # No line is too long for the terminal, and none is left.
+    for wanted in ("vm1: asking it to end; ", "vm1: its process ends; 1"):
+        check(any(line.startswith(wanted[:columns - 1]) for line in lines), wanted, shown)
+    check(all(len(line.removesuffix("\x1b[K")) < columns for line in lines), shown)
+    check(shown.endswith(b"\r\x1b[K"), shown)
 
 
 def test_destroy_a_stopped_one(place):

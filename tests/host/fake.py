@@ -236,9 +236,9 @@ class Session:
         self.end_domains()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def start(self, name, words, target_mib=16, stderr=subprocess.PIPE, **options):
+    def start(self, name, words, target_mib=16, stderr=subprocess.PIPE, before=None, **options):
         """Starts fake_qemu with these words, and the agent with these options, as a launcher does:
-        docs/protocol.md."""
+        docs/protocol.md. before() is called in the new process."""
         folder = self.runtime / name
         folder.mkdir(mode=0o700, exist_ok=True)
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -251,7 +251,8 @@ class Session:
                            ASAN_OPTIONS="verify_asan_link_order=0:detect_leaks=0")
         process = subprocess.Popen(
             [BUILD / "tests/host/fake_qemu", *[str(word) for word in words]], env=environment,
-            pass_fds=[lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr)
+            pass_fds=[lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
+            preexec_fn=before)
         os.close(lock)
         return Domain(self, name, process)
 
