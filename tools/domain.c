@@ -36,6 +36,7 @@ static const struct {
     {"populated_2m", JSON_INTEGER},
     {"populated_4k", JSON_INTEGER},
     {"ahead_2m", JSON_INTEGER},
+    {"recovered_2m", JSON_INTEGER},
     {"reclaimed_2m", JSON_INTEGER},
     {"reclaimed_4k", JSON_INTEGER},
     {"sweeps", JSON_INTEGER},

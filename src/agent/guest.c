@@ -131,7 +131,8 @@ void guest_settled(void)
         guest_note(GUEST_TARGET_REACHED);
     }
     guest.reached_noted = !domain->shrinking;
-    if (guest.upkeep_idle && domain_wants_upkeep(domain)) {
+    if (guest.upkeep_idle &&
+        (domain_wants_upkeep(domain) || (guest.upkeep_calm && domain_wants_recovery(domain)))) {
         pthread_cond_signal(&guest.upkeep);
     }
 }

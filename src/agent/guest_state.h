@@ -29,7 +29,8 @@ struct guest_state {
     uint64_t events_made;
     pages_t growing_pages, growing_ready_pages;   /* see struct guest_report */
     bool low_noted, covered_noted, reached_noted; /* events that stand until undone */
-    bool upkeep_idle;                             /* upkeep.c waits for work */
+    bool upkeep_idle;                             /* upkeep.c waits for work... */
+    bool upkeep_calm;                             /* ...and for superpages to recover */
     pthread_cond_t upkeep;
 
     /* Written by guest_build before `exists`; constant from then on. */

@@ -3,12 +3,14 @@
  * The thread that works ahead, in short steps so that a fault never waits long
  * for the lock: it fills the reserve of cached superpages while the domain is
  * not covered, and gives pages to the host while the domain shrinks, those that
- * come one by one together. When there is nothing to do it sleeps until
- * guest_settled() says otherwise.
+ * come one by one together. When that is done it makes superpages whole again,
+ * one at a time and with a tenth of its time at most; the lock is free meanwhile.
+ * When there is nothing to do it sleeps until guest_settled() says otherwise.
  */
 #include "agent/guest_state.h"
 
 #include "host/clock.h"
+#include "host/merge.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -19,6 +21,11 @@
  * to gather what a guest gives up before it goes to the host. */
 #define BUSY_PAUSE_NS   UINT64_C(10000000)
 #define GATHER_PAUSE_NS UINT64_C(20000000)
+/* Rest after a superpage was made whole, in times of what that took; between
+ * two rounds; and when the host has no huge page to spare. */
+#define RECOVER_REST     9
+#define ROUND_PAUSE_NS   UINT64_C(1000000000)
+#define NO_HUGE_PAUSE_NS (10 * ROUND_PAUSE_NS)
 
 /* One step, under the lock: 0 and whether there is more to do, or an error. */
 static int step(bool *more)
@@ -34,9 +41,45 @@ static int step(bool *more)
     return err;
 }
 
+/* Looks for a superpage to make whole, and makes it; lets go of the lock
+ * meanwhile. Returns when to go on. */
+static uint64_t recover(void)
+{
+    gfn_t at;
+    bool found = domain_recover_begin(&guest.domain, &at) == 0;
+    bool round_over = guest.domain.recovery.next == 0;
+    lock_release(&guest.lock);
+    uint64_t began_ns = clock_now_ns();
+    int err = found ? linux_host_merge(&guest.host, at) : 0;
+    uint64_t now_ns = clock_now_ns();
+    lock_acquire(&guest.lock);
+    if (found) {
+        domain_recover_end(&guest.domain, err == 0);
+    }
+    uint64_t pause_ns = err == -ENOMEM ? NO_HUGE_PAUSE_NS : RECOVER_REST * (now_ns - began_ns);
+    return now_ns + (round_over ? max_u64(pause_ns, ROUND_PAUSE_NS) : pause_ns);
+}
+
+/* Waits for work: until then, or for any length of time if no superpage is to
+ * be recovered. Returns when the next one may be. */
+static uint64_t rest(uint64_t recover_ns)
+{
+    guest.upkeep_idle = true;
+    guest.upkeep_calm = !domain_wants_recovery(&guest.domain);
+    if (guest.upkeep_calm) {
+        lock_wait(&guest.lock, &guest.upkeep);
+        recover_ns = clock_now_ns() + ROUND_PAUSE_NS;
+    } else {
+        lock_wait_until(&guest.lock, &guest.upkeep, recover_ns);
+    }
+    guest.upkeep_idle = false;
+    return recover_ns;
+}
+
 void *upkeep_thread(void *unused)
 {
     (void)unused;
+    uint64_t recover_ns = clock_now_ns() + ROUND_PAUSE_NS;
     lock_acquire(&guest.lock);
     for (;;) {
         bool more = false;
@@ -51,9 +94,11 @@ void *upkeep_thread(void *unused)
             guest_stop_broken("upkeep", gfn(0));
         }
         if (err == 0 && !more && !gave) {
-            guest.upkeep_idle = true;
-            lock_wait(&guest.lock, &guest.upkeep);
-            guest.upkeep_idle = false;
+            if (domain_wants_recovery(&guest.domain) && clock_now_ns() >= recover_ns) {
+                recover_ns = recover();
+            } else {
+                recover_ns = rest(recover_ns);
+            }
             continue;
         }
         lock_release(&guest.lock);

@@ -2,6 +2,7 @@
 #include "base/lock.h"
 
 #include <stdlib.h>
+#include <time.h>
 
 /* Bit r: this thread holds a lock of rank r. Initial-exec, because the agent
  * lives in somebody else's process and must not allocate for this. */
@@ -38,4 +39,11 @@ void lock_wait(struct lock *lock, pthread_cond_t *condition)
 {
     /* The rank stays held: this thread takes no other lock meanwhile. */
     pthread_cond_wait(condition, &lock->mutex);
+}
+
+void lock_wait_until(struct lock *lock, pthread_cond_t *condition, uint64_t moment_ns)
+{
+    const uint64_t second_ns = UINT64_C(1000000000);
+    const struct timespec moment = {(time_t)(moment_ns / second_ns), (long)(moment_ns % second_ns)};
+    pthread_cond_clockwait(condition, &lock->mutex, CLOCK_MONOTONIC, &moment);
 }

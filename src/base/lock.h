@@ -12,6 +12,7 @@
 #define BALLAST_BASE_LOCK_H
 
 #include <pthread.h>
+#include <stdint.h>
 
 enum lock_rank {
     LOCK_RANK_TARGET = 1, /* agent/guest.c: changes of the target, one at a time */
@@ -35,5 +36,8 @@ void lock_release(struct lock *lock);
 /* Lets go of the lock, waits for the condition, and takes the lock again.
  * Returns also for no reason: look again at what was waited for. */
 void lock_wait(struct lock *lock, pthread_cond_t *condition);
+
+/* The same, until a moment of CLOCK_MONOTONIC at the latest. */
+void lock_wait_until(struct lock *lock, pthread_cond_t *condition, uint64_t moment_ns);
 
 #endif

@@ -292,6 +292,11 @@ const char *domain_check(const struct domain *domain)
     if (p2m->ram_pages + p2m->given_pages + domain->cache.pages != domain->total_pages) {
         return "domain: P + G + C = total";
     }
+    const struct recovery *recovery = &domain->recovery;
+    if (recovery->held && p2m->entries[recovery->index].ram + p2m->entries[recovery->index].given !=
+                              SUPERPAGE_PAGES) {
+        return "domain: all pages of a superpage that is being recovered are in place";
+    }
     bool steady = domain->state == DOMAIN_RUNNING || domain->state == DOMAIN_EXHAUSTED;
     if (steady && !domain->shrinking && domain->total_pages != domain->target_pages) {
         return "domain: total = target, once built, until dying, unless shrinking";

@@ -9,7 +9,7 @@
  *   P + G + C     = total   (total counts only what came from and went to the host)
  *   total         = target  once built, until dying, unless shrinking
  *   total         > target  while shrinking
- *   and those of p2m.h and cache.h
+ *   and those of p2m.h, cache.h and recover.c
  *
  * domain_check() evaluates them all.
  *
@@ -61,6 +61,7 @@ struct domain_counters {
     uint64_t busy_skips;       /* pages the host would not move: EBUSY */
     uint64_t false_zeros;      /* takes undone: not zero when compared in full */
     uint64_t adopted_pages;    /* found in place though POD: see domain_populate */
+    uint64_t recovered_2m;     /* superpages that are huge again: see domain_recover_begin */
 };
 
 struct domain_config {
@@ -76,6 +77,14 @@ struct reclaim {
     p2m_index_t round_visits;  /* entries that the round has yet to see */
 };
 
+/* See recover.c. */
+struct recovery {
+    p2m_index_t next; /* where the round goes on; 0: between two rounds */
+    uint64_t changes; /* what had happened when the round began */
+    bool held;        /* `index` is being made huge: nothing is taken from it */
+    p2m_index_t index;
+};
+
 struct domain {
     enum domain_state state;
     bool shrinking; /* the target was lowered and total has not come down to it */
@@ -84,6 +93,7 @@ struct domain {
     struct p2m p2m;
     struct cache cache;
     struct reclaim reclaim;
+    struct recovery recovery;
     struct domain_counters counters;
     const struct engine_ops *ops;
     void *host; /* passed to every operation */
@@ -186,6 +196,24 @@ int domain_settle_step(struct domain *domain, pages_t step_pages, bool *more);
  * is nothing to do before the next populate. -EAGAIN: later.
  */
 int domain_reserve_step(struct domain *domain, bool *more);
+
+/*
+ * Finds a superpage whose pages are all in place but, as far as is known, not
+ * one huge page, and holds it: until domain_recover_end nothing is taken from
+ * it (who asks for that gets -EAGAIN or does without), so that the host may make
+ * it huge where it is, without the lock and while all else goes on. -ENOENT: none
+ * among those that were looked at. One can be held at a time, or -EINVAL. Work:
+ * RECOVER_LOOKS entries.
+ */
+int domain_recover_begin(struct domain *domain, gfn_t *at);
+
+/* Lets it go; `merged` says whether it is huge now. */
+void domain_recover_end(struct domain *domain, bool merged);
+
+/* Whether a round of domain_recover_begin is under way, or one is worth while:
+ * something has changed since the last one began, and the domain does not live
+ * on what single pages it finds. */
+bool domain_wants_recovery(const struct domain *domain);
 
 /* From here on nothing is populated, and everything but the steps below is
  * refused. Idempotent. */

@@ -13,6 +13,12 @@ int transfer_broken(struct domain *domain)
     return -EIO;
 }
 
+/* Whether a superpage is being made huge at this moment: see recover.c. */
+static bool is_held(const struct domain *domain, p2m_index_t index)
+{
+    return domain->recovery.held && domain->recovery.index == index;
+}
+
 /* What a take that failed means for the domain: 0 if it can go on. */
 static int verdict(struct domain *domain, int err)
 {
@@ -117,6 +123,9 @@ int transfer_take_superpage(struct domain *domain, p2m_index_t index, enum trans
     struct p2m_entry *entry = &domain->p2m.entries[index];
     gfn_t from = p2m_first_gfn(index);
     bool huge = entry->flags & P2M_HUGE;
+    if (is_held(domain, index)) {
+        return -EAGAIN;
+    }
     slot_index_t slot = slot_for_superpage(domain, huge);
     if (slot == SLOT_NONE) {
         return 0;
@@ -193,6 +202,11 @@ int transfer_take_run(struct domain *domain, gfn_t at, pages_t pages, enum trans
     struct cache_run run = cache_find_room(&domain->cache, pages);
     if (run.pages == 0) {
         return -ENOSPC;
+    }
+    if (is_held(domain, p2m_index(at))) {
+        *kept_pages = 0;
+        *seen_pages = 1;
+        return -EAGAIN;
     }
     pages_t moved = 0, kept = 0;
     int err = domain->ops->take(domain->host, at, run.at, run.pages, &moved);

@@ -30,7 +30,7 @@ int transfer_place(struct domain *domain, struct cache_run from, gfn_t to, pages
  * Takes a superpage that is RAM throughout (for TRANSFER_COLLECT: GIVEN) into
  * the cache, all or nothing; its gfns become POD (OUT). Returns 1 if the cache has it, 0 if it
  * stays in the guest (not zero, busy, no room), -EAGAIN if it stays because the host cannot just
- * now, or a fatal error: -EIO, -ESRCH.
+ * now (also while it is held: see recover.c), or a fatal error: -EIO, -ESRCH.
  */
 int transfer_take_superpage(struct domain *domain, p2m_index_t index, enum transfer_rule rule);
 

@@ -10,9 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A host is never brought below this much available memory on our account. */
-#define HEADROOM_BYTES (UINT64_C(64) << 20)
-
 static haddr_t guest_address(const struct linux_host *host, gfn_t at)
 {
     return haddr_add(host->ram, pages_to_bytes(at.n));
@@ -160,7 +157,7 @@ static bool host_has(struct linux_host *host, uint64_t bytes)
     if (memory_available(&available, &limit) != 0) {
         return true; /* it does not say; the kernel will */
     }
-    host->short_available_bytes = available - min_u64(available, HEADROOM_BYTES);
+    host->short_available_bytes = available - min_u64(available, MEMORY_HEADROOM_BYTES);
     host->short_limit = limit;
     return bytes <= host->short_available_bytes;
 }

@@ -10,6 +10,9 @@
 #include <stdint.h>
 
 /* What is the narrowest. */
+/* A host is never brought below this much available memory on our account. */
+#define MEMORY_HEADROOM_BYTES (UINT64_C(64) << 20)
+
 enum memory_limit {
     MEMORY_LIMIT_HOST,   /* MemAvailable in /proc/meminfo */
     MEMORY_LIMIT_CGROUP, /* memory.max (v2) or memory.limit_in_bytes (v1) */

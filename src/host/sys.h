@@ -26,6 +26,10 @@
 #ifndef MADV_DONTNEED_LOCKED
 #define MADV_DONTNEED_LOCKED 24
 #endif
+/* 6.1. */
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
 
 static inline int sys_madvise(haddr_t at, uint64_t bytes, int advice)
 {

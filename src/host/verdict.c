@@ -54,3 +54,24 @@ int verdict_of_allocate(int err)
         return -EIO;
     }
 }
+
+/*
+ * MADV_COLLAPSE (mm/khugepaged.c, madvise_collapse_errno):
+ *
+ *   ENOMEM  there is no huge page to be had.
+ *   EBUSY   the memory cgroup has no room for one; or a page is missing, the
+ *           shared zero page counting as missing.
+ *   EAGAIN  a page is locked, pinned or in swap just now.
+ *   EINVAL  and others: this range will not become a huge page.
+ */
+int verdict_of_merge(int err)
+{
+    switch (err) {
+    case 0:
+    case -ENOMEM:
+    case -EBUSY:
+        return err;
+    default:
+        return -EAGAIN;
+    }
+}

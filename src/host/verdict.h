@@ -12,4 +12,7 @@ int verdict_of_move(int err);
  * engine_ops.allocate. */
 int verdict_of_allocate(int err);
 
+/* MADV_COLLAPSE's -errno, as a result of linux_host_merge. */
+int verdict_of_merge(int err);
+
 #endif

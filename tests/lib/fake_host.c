@@ -757,6 +757,17 @@ void fake_guest_split(struct fake_host *host, gfn_t at)
     host->silent_splits = true;
 }
 
+void fake_guest_merge(struct fake_host *host, gfn_t at)
+{
+    struct fake_superpage *sp = superpage(&host->guest, at.n);
+    if (sp->present != SUPERPAGE_PAGES) {
+        breach(host, "a superpage is made whole of which pages are missing");
+    }
+    sp->huge = true;
+    sp->table = false;
+    mark_dirty(&host->guest, at.n);
+}
+
 bool fake_guest_is_huge(const struct fake_host *host, gfn_t at)
 {
     return superpage(&host->guest, at.n)->huge;

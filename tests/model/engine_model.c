@@ -55,6 +55,7 @@ enum action {
     ACT_SET_TARGET,
     ACT_SETTLE,
     ACT_RESERVE,
+    ACT_RECOVER,
     ACT_PIN,
     ACT_UNPIN,
     ACT_INTRUDE,
@@ -83,6 +84,7 @@ static const char *const action_names[ACTIONS] = {
     "set target",
     "settle",
     "reserve",
+    "recover",
     "pin",
     "unpin",
     "intrude",
@@ -95,27 +97,17 @@ static const char *const action_names[ACTIONS] = {
 
 /* How often each is drawn, in an ordinary episode. */
 static const unsigned weights[ACTIONS] = {
-    [ACT_READ] = 20,
-    [ACT_WRITE] = 40,
-    [ACT_FILL_RUN] = 8,
-    [ACT_ZERO_RUN] = 8,
-    [ACT_ZERO_SUPERPAGE] = 3,
-    [ACT_SCRUB_SUPERPAGE] = 2,
-    [ACT_DISCARD] = 8,
-    [ACT_DISCARD_SUPERPAGE] = 3,
-    [ACT_GIVE_UP] = 5,
-    [ACT_GIVE_UP_SUPERPAGE] = 2,
-    [ACT_TAKE_BACK] = 4,
-    [ACT_TAKE_ALL_BACK] = 0,
-    [ACT_USE_GIVEN] = 3,
-    [ACT_SET_TARGET] = 1,
-    [ACT_SETTLE] = 3,
-    [ACT_RESERVE] = 3,
-    [ACT_PIN] = 2,
-    [ACT_UNPIN] = 2,
-    [ACT_INTRUDE] = 1,
-    [ACT_SPLIT] = 0,
-    [ACT_OUT_OF_RANGE] = 1,
+    [ACT_READ] = 20,          [ACT_WRITE] = 40,
+    [ACT_FILL_RUN] = 8,       [ACT_ZERO_RUN] = 8,
+    [ACT_ZERO_SUPERPAGE] = 3, [ACT_SCRUB_SUPERPAGE] = 2,
+    [ACT_DISCARD] = 8,        [ACT_DISCARD_SUPERPAGE] = 3,
+    [ACT_GIVE_UP] = 5,        [ACT_GIVE_UP_SUPERPAGE] = 2,
+    [ACT_TAKE_BACK] = 4,      [ACT_TAKE_ALL_BACK] = 0,
+    [ACT_USE_GIVEN] = 3,      [ACT_SET_TARGET] = 1,
+    [ACT_SETTLE] = 3,         [ACT_RESERVE] = 3,
+    [ACT_RECOVER] = 3,        [ACT_PIN] = 2,
+    [ACT_UNPIN] = 2,          [ACT_INTRUDE] = 1,
+    [ACT_SPLIT] = 0,          [ACT_OUT_OF_RANGE] = 1,
 };
 
 struct reference {
@@ -316,9 +308,11 @@ static bool any_zero_page_to_be_had(void)
     return false;
 }
 
+/* Whether there was a reason for -EAGAIN: the host failed, or a superpage was
+ * held from which something could have been taken. */
 static bool host_failed(void)
 {
-    return model.fake.host.random_failures != model.failures;
+    return model.fake.host.random_failures != model.failures || model.fake.domain.recovery.held;
 }
 
 static bool is_alive(void)
@@ -353,6 +347,10 @@ static void check_call(const struct fake_call *call)
         expect(call->guest.n >= model.clear_at.n &&
                    call->guest.n - model.clear_at.n + call->pages <= model.clear_pages,
                "what the guest still needs is not filled with zeros");
+    }
+    if (call->op == FAKE_TAKE) {
+        expect(!d->recovery.held || d->recovery.index != p2m_index(call->guest),
+               "nothing is taken from what is being recovered");
     }
     if (call->op == FAKE_RELEASE && model.giving) {
         expect(d->cache.pages + d->p2m.given_pages >= p2m_pod_pages(&d->p2m) + call->pages,
@@ -664,6 +662,30 @@ static int reserve(void)
     return err;
 }
 
+/* The two halves of a recovery: other operations come in between. */
+static void recover(void)
+{
+    struct domain *d = &model.fake.domain;
+    gfn_t at = gfn(UINT64_MAX);
+    if (d->recovery.held) {
+        bool merged = one_in(2);
+        uint64_t before = d->counters.recovered_2m;
+        expect(domain_recover_begin(d, &at) == -EINVAL, "one is held at a time");
+        if (merged) {
+            fake_guest_merge(&model.fake.host, p2m_first_gfn(d->recovery.index));
+        }
+        domain_recover_end(d, merged);
+        expect(d->counters.recovered_2m - before == merged, "what is merged is counted");
+        return;
+    }
+    int err = domain_recover_begin(d, &at);
+    expect(err == 0 || err == -ENOENT, "a search for what to recover finds one or none");
+    expect((err == 0) == d->recovery.held && (err == 0) == (at.n != UINT64_MAX),
+           "what is found is held");
+    expect(err != 0 || p2m_whole(&d->p2m, p2m_index(at), P2M_RAM),
+           "what is recovered is in place throughout");
+}
+
 static void pin(gfn_t at)
 {
     if (model.pinned_count < MAX_PINNED && !model.pages[at.n].pinned &&
@@ -810,6 +832,9 @@ static void live(void)
         break;
     case ACT_RESERVE:
         result = reserve();
+        break;
+    case ACT_RECOVER:
+        recover();
         break;
     case ACT_PIN:
         pin(at);

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+#include "host/merge.h"
+
+#include "host/memory.h"
+#include "host/sys.h"
+#include "host/verdict.h"
+
+#include <errno.h>
+
+static int collapse(haddr_t superpage)
+{
+    return verdict_of_merge(sys_madvise(superpage, SUPERPAGE_BYTES, MADV_COLLAPSE));
+}
+
+int linux_host_merge(const struct linux_host *host, gfn_t at)
+{
+    haddr_t superpage = haddr_add(host->ram, pages_to_bytes(at.n));
+    uint64_t available;
+    enum memory_limit limit;
+    if (memory_available(&available, &limit) == 0 &&
+        available < MEMORY_HEADROOM_BYTES + SUPERPAGE_BYTES) {
+        return -ENOMEM;
+    }
+    int err = collapse(superpage);
+    if (err == -EBUSY) {
+        /* The kernel has broken it up unasked and lost what was zero, perhaps. */
+        split_refill(&host->split, superpage, SUPERPAGE_BYTES);
+        err = collapse(superpage);
+    }
+    return err;
+}
