@@ -142,6 +142,9 @@ static void print_state(const json_t *state)
     print_moves("to the guest", state, "populated_2m", "populated_4k");
     printf("  %-12s %" JSON_INTEGER_FORMAT " of these superpages, before the guest touched them\n",
            "ahead", domain_integer(state, "ahead_2m"));
+    printf("  %-12s %" JSON_INTEGER_FORMAT
+           " superpages that were in single pages are whole again\n",
+           "recovered", domain_integer(state, "recovered_2m"));
     print_moves("reclaimed", state, "reclaimed_2m", "reclaimed_4k");
     print_balloon(state);
     printf("  %-12s %" JSON_INTEGER_FORMAT " because the cache was empty\n", "sweeps",
