@@ -30,6 +30,7 @@ extern const struct cli_command cmd_events;
 extern const struct cli_command cmd_destroy;
 extern const struct cli_command cmd_record;
 extern const struct cli_command cmd_plot;
+extern const struct cli_command cmd_doctor;
 
 /* An option of a subcommand. */
 struct cli_option {

@@ -8,32 +8,20 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/userfaultfd.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
-/* Debian 12's headers are older than the kernel that we need. */
-#ifndef UFFD_FEATURE_MOVE
-#define UFFD_FEATURE_MOVE (1 << 16)
-#endif
-#ifndef USERFAULTFD_IOC_NEW
-#define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
-#endif
+#include "host/uffd.h"
 
 #define AGENT_FILE "/ballast-agent.so"
-
-#define KERNEL_MAJOR 6
-#define KERNEL_MINOR 8
 
 __attribute__((format(printf, 3, 4))) static int fail(struct host_problem *problem, int ret,
                                                       const char *format, ...)
@@ -46,77 +34,52 @@ __attribute__((format(printf, 3, 4))) static int fail(struct host_problem *probl
     return ret;
 }
 
-/* Is a kernel of this release new enough? One whose number cannot be read is
- * given the benefit of the doubt: the handshake will tell. */
-static bool is_new_enough(const char *release)
+bool host_kernel_is_at_least(const char *release, int major, int minor, int patch)
 {
-    char *end;
-    long major = strtol(release, &end, 10);
-    long minor;
+    int found[3] = {0, 0, 0};
 
-    if (end == release || *end != '.') {
+    if (sscanf(release, "%9d.%9d.%9d", &found[0], &found[1], &found[2]) < 2) {
         return true;
     }
-    minor = strtol(end + 1, NULL, 10);
-    return major > KERNEL_MAJOR || (major == KERNEL_MAJOR && minor >= KERNEL_MINOR);
-}
-
-/* Opens a userfaultfd that also serves faults of the kernel: through the device
- * if we may, else through the system call, which wants CAP_SYS_PTRACE or
- * vm.unprivileged_userfaultfd=1. */
-static int open_userfaultfd(int *uffd)
-{
-    int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
-    int fd = -1;
-
-    if (device >= 0) {
-        fd = ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC);
-        close(device);
+    if (found[0] != major) {
+        return found[0] > major;
     }
-    if (fd < 0) {
-        fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
-    }
-    if (fd < 0) {
-        return -errno;
-    }
-    *uffd = fd;
-    return 0;
+    return found[1] != minor ? found[1] > minor : found[2] >= patch;
 }
 
 int host_check_kernel(struct host_problem *problem)
 {
-    struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_MOVE};
     struct utsname host;
     int uffd = -1;
     int ret;
 
-    if (uname(&host) == 0 && !is_new_enough(host.release)) {
+    if (uname(&host) == 0 &&
+        !host_kernel_is_at_least(host.release, HOST_KERNEL_MAJOR, HOST_KERNEL_MINOR, 0)) {
         return fail(problem, -ENOTSUP,
                     "this kernel is too old: it is Linux %s, and moving pages needs %d.%d; boot a "
                     "newer one (Debian 12 has one in bookworm-backports)",
-                    host.release, KERNEL_MAJOR, KERNEL_MINOR);
+                    host.release, HOST_KERNEL_MAJOR, HOST_KERNEL_MINOR);
     }
-    ret = open_userfaultfd(&uffd);
+    ret = uffd_open(&uffd);
+    if (ret == 0) {
+        close(uffd);
+        return 0;
+    }
     if (ret == -EPERM || ret == -EACCES) {
         return fail(problem, -EPERM,
                     "userfaultfd is not permitted: serving the kernel's own page faults needs a "
                     "right; be root, or give this user access to /dev/userfaultfd, or set the "
-                    "sysctl vm.unprivileged_userfaultfd to 1");
+                    "sysctl vm.unprivileged_userfaultfd to 1 ('ballast doctor --fix' says how)");
     }
-    if (ret < 0) {
-        return fail(problem, -ENOTSUP,
-                    "userfaultfd does not work: %s; boot a kernel with CONFIG_USERFAULTFD",
-                    strerror(-ret));
-    }
-    ret = ioctl(uffd, UFFDIO_API, &api) < 0 ? -errno : 0;
-    close(uffd);
-    if (ret < 0) {
+    if (ret == -EOPNOTSUPP) {
         return fail(problem, -ENOTSUP,
                     "this kernel cannot move pages: its userfaultfd has no UFFDIO_MOVE; boot "
                     "Linux %d.%d or newer on a processor for which it has it",
-                    KERNEL_MAJOR, KERNEL_MINOR);
+                    HOST_KERNEL_MAJOR, HOST_KERNEL_MINOR);
     }
-    return 0;
+    return fail(problem, -ENOTSUP,
+                "userfaultfd does not work: %s; boot a kernel with CONFIG_USERFAULTFD",
+                strerror(-ret));
 }
 
 /* Is this an executable file? 0, or -errno. */

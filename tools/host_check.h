@@ -7,11 +7,20 @@
 #define BALLAST_TOOLS_HOST_CHECK_H
 
 #include <limits.h>
+#include <stdbool.h>
+
+/* The oldest Linux that can move pages. */
+#define HOST_KERNEL_MAJOR 6
+#define HOST_KERNEL_MINOR 8
 
 /* What is wrong, why, and what to do: one line without a newline. */
 struct host_problem {
     char text[PATH_MAX + 512];
 };
+
+/* Is a kernel of this release (as uname -r says it) that version or newer? One whose
+ * number cannot be read is given the benefit of the doubt. */
+bool host_kernel_is_at_least(const char *release, int major, int minor, int patch);
 
 /* Is the kernel new enough, and may we serve faults that the kernel itself
  * takes on guest RAM (KVM, disk reads)? -ENOTSUP or -EPERM, and *problem. */

@@ -29,6 +29,10 @@
  * agent"). The agent removes it from the environment when it starts. */
 #define BALLAST_AGENT_ENV "BALLAST_AGENT"
 
+/* Set by `ballast doctor`: the agent says whether it could serve the program that it
+ * was loaded into, and does nothing else (src/agent/probe.h). */
+#define BALLAST_PROBE_ENV "BALLAST_AGENT_PROBE"
+
 /* Exit statuses of a QEMU that runs under Ballast, beside QEMU's own. They
  * are even because QEMU's isa-debug-exit device gives odd ones to guests. */
 enum ballast_exit {

@@ -4,6 +4,7 @@
 #include "agent/config.h"
 #include "agent/control.h"
 #include "agent/guest.h"
+#include "agent/probe.h"
 #include "agent/progress.h"
 #include "agent/qemu.h"
 #include "agent/stop.h"
@@ -53,7 +54,7 @@ __attribute__((constructor)) static void agent_begin(void)
 {
     const char *text = getenv(BALLAST_AGENT_ENV);
     const char *why = NULL;
-    if (text == NULL) {
+    if (probe_answer() || text == NULL) {
         return;
     }
     int err = config_parse(text, &config, &why);

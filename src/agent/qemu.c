@@ -84,7 +84,8 @@ static struct {
                                               void *opaque);
 } functions;
 
-static bool resolve(void)
+/* Looks for them all. `missing`, if not NULL, is told of each that is not there. */
+static bool resolve(void (*missing)(const char *name))
 {
     struct {
         const char *name;
@@ -118,13 +119,21 @@ static bool resolve(void)
     for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
         *wanted[i].function = dlsym(RTLD_DEFAULT, wanted[i].name);
         all = all && *wanted[i].function != NULL;
+        if (*wanted[i].function == NULL && missing != NULL) {
+            missing(wanted[i].name);
+        }
     }
     return all;
 }
 
+bool qemu_has_all(void (*missing)(const char *name))
+{
+    return resolve(missing);
+}
+
 enum qemu_presence qemu_detect(const char *program)
 {
-    if (resolve()) {
+    if (resolve(NULL)) {
         return QEMU_AVAILABLE;
     }
     char self[PATH_MAX];

@@ -23,6 +23,10 @@ enum qemu_presence {
  * launcher wanted to become QEMU: it counts as QEMU whatever it is called. */
 enum qemu_presence qemu_detect(const char *program);
 
+/* Whether this process exports all that we ask QEMU for; `missing` is called with the
+ * name of each function that it does not. For probe.c. */
+bool qemu_has_all(void (*missing)(const char *name));
+
 /* A block of memory that QEMU made. Both strings are QEMU's. */
 struct qemu_block {
     const char *name;       /* of the memory region: "pc.ram", "/objects/ram0" */

@@ -71,21 +71,30 @@ static const struct cgroup_version versions[] = {
      "total_inactive_file "},
 };
 
-/* What is left in one cgroup, not looking above it. */
-static uint64_t left_in_cgroup(const struct cgroup_version *version, const char *directory)
+/* From here on there is no limit: v1 says 2^63, less a page. */
+#define NO_LIMIT (UINT64_C(1) << 62)
+
+/* Looks at one cgroup, not above it: if less is left in it, it is the one. */
+static void look_at_cgroup(const struct cgroup_version *version, const char *directory,
+                           const char *name, struct memory_room *room)
 {
     uint64_t limit, usage, reclaimable = 0;
     char path[4352], stat[8192];
-    if (!read_number(directory, version->limit, &limit) ||
+    if (!read_number(directory, version->limit, &limit) || limit >= NO_LIMIT ||
         !read_number(directory, version->usage, &usage)) {
-        return UINT64_MAX;
+        return;
     }
     if (snprintf(path, sizeof(path), "%s/memory.stat", directory) < (int)sizeof(path) &&
         read_text(path, stat, sizeof(stat)) == 0) {
         find_number(stat, version->reclaimable, &reclaimable);
     }
     usage -= min_u64(usage, reclaimable);
-    return limit - min_u64(limit, usage);
+    uint64_t left = limit - min_u64(limit, usage);
+    if (left < room->cgroup_left_bytes) {
+        room->cgroup_left_bytes = left;
+        room->cgroup_limit_bytes = limit;
+        snprintf(room->cgroup, sizeof(room->cgroup), "%s", name);
+    }
 }
 
 /* Whether a list such as "memory,hugetlb" has a word; the empty list has "". */
@@ -127,42 +136,67 @@ static bool own_cgroup(const char *text, const char *controllers, char *path, si
     return false;
 }
 
-/* The least that is left in our cgroup or any above it. */
-static uint64_t left_in_hierarchy(const struct cgroup_version *version, const char *cgroups)
+/* Looks at our cgroup and at all above it. */
+static void look_at_hierarchy(const char *root, const struct cgroup_version *version,
+                              const char *cgroups, struct memory_room *room)
 {
     char own[2048], directory[4096];
     if (!own_cgroup(cgroups, version->controllers, own, sizeof(own))) {
-        return UINT64_MAX;
+        return;
     }
-    uint64_t left = UINT64_MAX;
     for (;;) {
-        if (snprintf(directory, sizeof(directory), "%s%s", version->mount, own) <
+        if (snprintf(directory, sizeof(directory), "%s%s%s", root, version->mount, own) <
             (int)sizeof(directory)) {
-            left = min_u64(left, left_in_cgroup(version, directory));
+            look_at_cgroup(version, directory, directory + strlen(root), room);
         }
         char *slash = strrchr(own, '/');
         if (slash == NULL) {
-            return left;
+            return;
         }
         *slash = '\0';
     }
 }
 
-int memory_available(uint64_t *bytes, enum memory_limit *limit)
+/* Reads a file of /proc below the root. */
+static int read_below(const char *root, const char *file, char *text, size_t capacity)
 {
+    char path[4352];
+    if (snprintf(path, sizeof(path), "%s%s", root, file) >= (int)sizeof(path)) {
+        return -ENAMETOOLONG;
+    }
+    return read_text(path, text, capacity);
+}
+
+int memory_look(const char *root, struct memory_room *room)
+{
+    struct memory_room found = {.cgroup_left_bytes = UINT64_MAX, .cgroup_limit_bytes = UINT64_MAX};
     char meminfo[4096], cgroups[4096];
-    uint64_t available_kib;
-    if (read_text("/proc/meminfo", meminfo, sizeof(meminfo)) != 0 ||
+    uint64_t total_kib, available_kib;
+    if (read_below(root, "/proc/meminfo", meminfo, sizeof(meminfo)) != 0 ||
+        !find_number(meminfo, "MemTotal:", &total_kib) ||
         !find_number(meminfo, "MemAvailable:", &available_kib)) {
         return -EIO;
     }
-    uint64_t left = UINT64_MAX, available = available_kib * 1024;
-    if (read_text("/proc/self/cgroup", cgroups, sizeof(cgroups)) == 0) {
+    found.total_bytes = total_kib * 1024;
+    found.available_bytes = available_kib * 1024;
+    if (read_below(root, "/proc/self/cgroup", cgroups, sizeof(cgroups)) == 0) {
         for (size_t i = 0; i < sizeof(versions) / sizeof(versions[0]); i++) {
-            left = min_u64(left, left_in_hierarchy(&versions[i], cgroups));
+            look_at_hierarchy(root, &versions[i], cgroups, &found);
         }
     }
-    *limit = left < available ? MEMORY_LIMIT_CGROUP : MEMORY_LIMIT_HOST;
-    *bytes = min_u64(left, available);
+    *room = found;
+    return 0;
+}
+
+int memory_available(uint64_t *bytes, enum memory_limit *limit)
+{
+    struct memory_room room;
+    int err = memory_look("", &room);
+    if (err != 0) {
+        return err;
+    }
+    bool is_cgroup = room.cgroup_left_bytes < room.available_bytes;
+    *limit = is_cgroup ? MEMORY_LIMIT_CGROUP : MEMORY_LIMIT_HOST;
+    *bytes = is_cgroup ? room.cgroup_left_bytes : room.available_bytes;
     return 0;
 }

@@ -9,6 +9,9 @@
 
 #include <stdint.h>
 
+/* Longest path of a cgroup's folder that is looked at, with its NUL. */
+#define MEMORY_CGROUP_BYTES 2304
+
 /* What is the narrowest. */
 /* A host is never brought below this much available memory on our account. */
 #define MEMORY_HEADROOM_BYTES (UINT64_C(64) << 20)
@@ -20,6 +23,19 @@ enum memory_limit {
      * enough (RLIMIT_AS, vm.overcommit_memory, a limit that we do not read). */
     MEMORY_LIMIT_OTHER,
 };
+
+/* The same in detail. */
+struct memory_room {
+    uint64_t total_bytes;     /* MemTotal */
+    uint64_t available_bytes; /* MemAvailable */
+    /* Of the cgroup under whose limit the least is left: that, its limit, and its
+     * folder without the root. UINT64_MAX, UINT64_MAX and "" if none has one. */
+    uint64_t cgroup_left_bytes, cgroup_limit_bytes;
+    char cgroup[MEMORY_CGROUP_BYTES];
+};
+
+/* Reads it afresh, below `root` ("": of this host). -EIO if the kernel does not say. */
+int memory_look(const char *root, struct memory_room *room);
 
 /* Reads it afresh. Page cache that the kernel can drop counts as available;
  * swap does not. -EIO if the kernel does not say. */

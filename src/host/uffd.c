@@ -52,19 +52,30 @@ static int open_any(void)
     return fd >= 0 ? fd : err;
 }
 
-int uffd_open(int *uffd)
+/* Agrees with the kernel on moves; closes fd if it has none. */
+static int shake_hands(int fd, int *uffd)
 {
-    int fd = open_any();
+    struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_MOVE};
     if (fd < 0) {
         return fd;
     }
-    struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_MOVE};
     if (ioctl(fd, UFFDIO_API, &api) != 0) {
         close(fd);
         return -EOPNOTSUPP;
     }
     *uffd = fd;
     return 0;
+}
+
+int uffd_open(int *uffd)
+{
+    return shake_hands(open_any(), uffd);
+}
+
+int uffd_open_for_user_faults(int *uffd)
+{
+    int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
+    return shake_hands(fd >= 0 ? fd : -errno, uffd);
 }
 
 int uffd_register(int uffd, haddr_t at, uint64_t bytes)

@@ -28,6 +28,10 @@
  */
 int uffd_open(int *uffd);
 
+/* The same for one that serves no faults of the kernel's own, which needs no
+ * permission: it can do nothing for a guest, but shows what the kernel can do. */
+int uffd_open_for_user_faults(int *uffd);
+
 /* Registers a range for missing-page faults. -EINVAL if the kernel serves no
  * faults of such memory (files), -EBUSY if another userfaultfd has it. Shared
  * memory it takes, though pages cannot be moved there: see uffd_can_move. */
