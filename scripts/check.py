@@ -162,7 +162,7 @@ def main():
     if not shutil.which("meson") or not shutil.which("ninja"):
         table.add("build", "failed", 0, "there is no meson or no ninja: run scripts/packages")
         return table.finish()
-    quick_suites = ["unit", "model", "fuzz", "cli"]
+    quick_suites = ["unit", "model", "fuzz", "cli", "docs"]
     for compiler, folder in COMPILERS:
         if build(compiler, folder, table):
             if compiler == "gcc":
