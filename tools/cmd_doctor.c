@@ -37,7 +37,7 @@ static const char help[] =
     "Examples:\n"
     "  ballast doctor\n"
     "  ballast doctor --fix >fix.sh    # read it, then: sudo sh fix.sh\n"
-    "  ballast doctor --json | jq -r '.findings[] | select(.level == \"problem\") | .what'\n"
+    "  ballast doctor --json | jq -r '.findings[] | select(.level != \"ok\") | .what'\n"
     "\n"
     "Exit status: 0 if domains can run here, 1 if not.\n";
 
