@@ -31,6 +31,7 @@ extern const struct cli_command cmd_destroy;
 extern const struct cli_command cmd_record;
 extern const struct cli_command cmd_plot;
 extern const struct cli_command cmd_doctor;
+extern const struct cli_command cmd_metrics;
 
 /* An option of a subcommand. */
 struct cli_option {

@@ -12,6 +12,7 @@
 #include "cli.h"
 #include "ctl/runtime_dir.h"
 #include "domain.h"
+#include "survey.h"
 
 static const char help[] =
     "Usage: ballast ls [--json]\n"
@@ -29,46 +30,6 @@ static const char help[] =
     "Examples:\n"
     "  ballast ls\n"
     "  ballast ls --json | jq -r '.[] | select(.covered | not) | .name'\n";
-
-static json_t *state_or_error(const char *base, const char *name)
-{
-    struct ctl_error error;
-    json_t *state;
-
-    if (domain_query(base, name, &state, &error) == 0) {
-        return state;
-    }
-    return json_pack("{s:s, s:s}", "name", name, "error", error.desc);
-}
-
-/* Asks all living domains; removes what dead ones left. NULL if out of memory. */
-static json_t *gather(const char *base, const struct runtime_entry *entries, size_t count)
-{
-    json_t *list = json_array();
-
-    for (size_t i = 0; i < count; i++) {
-        enum runtime_state state = entries[i].state;
-        json_t *item;
-
-        if (state == RUNTIME_DEAD) {
-            /* If it cannot be removed (foreign files, not ours), so be it. */
-            runtime_clean(base, entries[i].name);
-            continue;
-        }
-        item = state_or_error(base, entries[i].name);
-        if (json_object_get(item, "error") != NULL &&
-            runtime_look(base, entries[i].name, &state) == 0 && state != RUNTIME_LIVE) {
-            /* It ended while we asked. */
-            json_decref(item);
-            continue;
-        }
-        if (json_array_append_new(list, item) != 0) {
-            json_decref(list);
-            return NULL;
-        }
-    }
-    return list;
-}
 
 static double mib(const json_t *state, const char *key)
 {
@@ -127,9 +88,7 @@ static int run(int argc, char **argv)
 {
     bool as_json = false;
     const struct cli_option options[] = {{"--json", NULL, &as_json}, {NULL, NULL, NULL}};
-    struct runtime_entry *entries;
     char base[PATH_MAX];
-    size_t count;
     json_t *list;
     int rest;
     int ret = cli_read_options(&cmd_ls, options, argc, argv, &rest);
@@ -144,16 +103,10 @@ static int run(int argc, char **argv)
     if (ret != 0) {
         return ret;
     }
-    ret = runtime_list(base, &entries, &count);
+    ret = survey(base, &list);
     if (ret < 0) {
         cli_error("the domains in %s cannot be listed: %s; check that it is your folder", base,
                   strerror(-ret));
-        return EXIT_FAILED;
-    }
-    list = gather(base, entries, count);
-    free(entries);
-    if (list == NULL) {
-        cli_error("the domains cannot be listed: out of memory; free some and try again");
         return EXIT_FAILED;
     }
     if (as_json) {

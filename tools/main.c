@@ -10,9 +10,9 @@
 
 #include "cli.h"
 
-static const struct cli_command *const commands[] = {&cmd_run,    &cmd_ls,     &cmd_stat,
-                                                     &cmd_set,    &cmd_events, &cmd_destroy,
-                                                     &cmd_record, &cmd_plot,   &cmd_doctor};
+static const struct cli_command *const commands[] = {
+    &cmd_run,     &cmd_ls,     &cmd_stat, &cmd_set,     &cmd_events,
+    &cmd_destroy, &cmd_record, &cmd_plot, &cmd_metrics, &cmd_doctor};
 
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
 
