@@ -19,9 +19,9 @@
 static const char help[] =
     "Usage: ballast metrics [--textfile PATH]\n"
     "\n"
-    "Prints all domains' figures for Prometheus, as OpenMetrics text. All domains are\n"
-    "asked at once; one that does not answer within some seconds has ballast_domain_up\n"
-    "0 and no other figures, and a line on standard error says why.\n"
+    "Prints all domains' figures for Prometheus, as OpenMetrics text. All domains\n"
+    "are asked at once; one that does not answer within some seconds has\n"
+    "ballast_domain_up 0 and no other figures, and a line on standard error says why.\n"
     "\n"
     "Options:\n"
     "  --textfile PATH  write, instead, the file PATH, for node_exporter's textfile\n"
