@@ -153,6 +153,29 @@ int cli_read_seconds(const char *command, const char *option, const char *text, 
     return 0;
 }
 
+int cli_read_integer(const char *command, const char *option, const char *text, int min, int max,
+                     int *value)
+{
+    char *end;
+    long number;
+
+    errno = 0;
+    number = strtol(text, &end, 10);
+    if (end == text || *end != '\0' || errno != 0 || number < min || number > max) {
+        return cli_usage_error(command, "%s '%s' is no whole number from %d to %d", option, text,
+                               min, max);
+    }
+    *value = (int)number;
+    return 0;
+}
+
+bool cli_ends_in(const char *name, const char *end)
+{
+    size_t length = strlen(name);
+
+    return length > strlen(end) && strcmp(name + length - strlen(end), end) == 0;
+}
+
 int cli_read_target(const char *command, const char *what, const char *text, uint64_t *bytes)
 {
     char formatted[SIZE_TEXT_BYTES];

@@ -32,6 +32,7 @@ extern const struct cli_command cmd_record;
 extern const struct cli_command cmd_plot;
 extern const struct cli_command cmd_doctor;
 extern const struct cli_command cmd_metrics;
+extern const struct cli_command cmd_map;
 
 /* An option of a subcommand. */
 struct cli_option {
@@ -63,6 +64,14 @@ int cli_read_options_and_word(const struct cli_command *command, const struct cl
 /* Reads an option's value: seconds, perhaps with a fraction, from 0 to max_s.
  * Returns 0 and *ms, or an exit status after it printed what is wrong. */
 int cli_read_seconds(const char *command, const char *option, const char *text, int max_s, int *ms);
+
+/* Reads an option's value: a whole number from min to max. Returns as
+ * cli_read_seconds() does. */
+int cli_read_integer(const char *command, const char *option, const char *text, int min, int max,
+                     int *value);
+
+/* Does a file's name end in this, with something before it? */
+bool cli_ends_in(const char *name, const char *end);
 
 /* Reads a target: a size of whole pages, at least one superpage. `what` is what
  * the user calls it. Returns as cli_read_seconds() does. */

@@ -179,6 +179,22 @@ int domain_query(const char *base, const char *name, json_t **state, struct ctl_
     return ret;
 }
 
+int domain_map_on(struct ctl_client *client, struct ctl_map *map, struct ctl_error *error)
+{
+    int ret = ctl_map_query(client, DOMAIN_ANSWER_MS, map, error);
+
+    if (ret == -EREMOTEIO && strcmp(error->class_name, CTL_COMMAND_NOT_FOUND) == 0) {
+        ctl_error_set(error, CTL_COMMAND_NOT_FOUND,
+                      "its agent is older than this ballast and has no map to tell; start it "
+                      "again to get one");
+    } else if (ret == -EPROTO) {
+        ctl_error_set(error, "", "its map makes no sense; use the ballast that started it");
+    } else if (ret < 0) {
+        domain_explain(ret, DOMAIN_ANSWER_MS, error);
+    }
+    return ret;
+}
+
 json_int_t domain_integer(const json_t *state, const char *key)
 {
     return json_integer_value(json_object_get(state, key));

@@ -10,6 +10,7 @@
 
 #include "base/size.h"
 #include "ctl/client.h"
+#include "ctl/map.h"
 #include "ctl/message.h"
 
 /* How long a domain may take to answer a question. */
@@ -41,6 +42,10 @@ int domain_query_on(struct ctl_client *client, json_t **state, struct ctl_error 
  * also for a missing key. *error is filled in each case, with a text for
  * people: "WHY; WHAT TO DO". */
 int domain_query(const char *base, const char *name, json_t **state, struct ctl_error *error);
+
+/* Asks for its map (ctl/map.h), which the caller frees. The errors of
+ * ctl_map_query(), and *error in each case, as for domain_query(). */
+int domain_map_on(struct ctl_client *client, struct ctl_map *map, struct ctl_error *error);
 
 /* An integer of a state that domain_query() returned. */
 json_int_t domain_integer(const json_t *state, const char *key);

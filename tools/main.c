@@ -11,8 +11,8 @@
 #include "cli.h"
 
 static const struct cli_command *const commands[] = {
-    &cmd_run,     &cmd_ls,     &cmd_stat, &cmd_set,     &cmd_events,
-    &cmd_destroy, &cmd_record, &cmd_plot, &cmd_metrics, &cmd_doctor};
+    &cmd_run,    &cmd_ls,   &cmd_stat, &cmd_set,     &cmd_events, &cmd_destroy,
+    &cmd_record, &cmd_plot, &cmd_map,  &cmd_metrics, &cmd_doctor};
 
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
 
@@ -36,6 +36,7 @@ static void print_help(void)
          "  ballast run --target 256M -- qemu-system-x86_64 -name vm1 -m 4G disk.img\n"
          "  ballast ls\n"
          "  ballast stat vm1\n"
+         "  ballast map vm1\n"
          "  ballast set vm1 2G\n"
          "  ballast destroy vm1\n"
          "\n"

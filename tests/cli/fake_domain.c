@@ -10,6 +10,7 @@
  *   state NAME    the state becomes that
  *   slow 1, 0     a set-target that grows goes on until this is undone
  *   refuse CLASS  the next set-target fails with this class
+ *   map RUNS N    query-map tells this, N superpages
  *   event NAME    this event is pushed; before it listens: kept as one of the past
  *   flood N       so many LOW_CACHE events at once
  *   listen        begin to listen (mode starting)
@@ -36,6 +37,8 @@
 
 #include <ballast/protocol.h>
 
+#include "base/types.h"
+#include "ctl/map.h"
 #include "ctl/runtime_dir.h"
 #include "ctl/server.h"
 
@@ -56,7 +59,8 @@ struct fake {
     char refusal[32]; /* "": none */
     char event[32];   /* to be pushed on the next kick; "": none */
     int64_t event_count;
-    json_t *past; /* what was pushed; not those of a flood */
+    char map[16384]; /* letters of the map */
+    json_t *past;    /* what was pushed; not those of a flood */
 };
 
 static bool is_mode(const struct fake *fake, const char *mode)
@@ -98,6 +102,30 @@ static int query_domain(void *owner, const json_t *arguments, json_t **result,
         (json_int_t)1 << 30);
     pthread_mutex_unlock(&fake->lock);
     return *result != NULL ? 0 : -ENOMEM;
+}
+
+static int query_map(void *owner, const json_t *arguments, json_t **result, struct ctl_error *error)
+{
+    static const char *const known[] = {"from", NULL};
+    struct fake *fake = owner;
+    int superpages = (int)strlen(fake->map);
+    int from = (int)json_integer_value(json_object_get(arguments, "from"));
+    char text[sizeof(fake->map) + 1];
+    int ret = ctl_arguments_check(arguments, known, error);
+
+    if (ret < 0) {
+        return ret;
+    }
+    if (is_mode(fake, "strange")) {
+        *result = json_object();
+        return 0;
+    }
+    pthread_mutex_lock(&fake->lock);
+    ctl_map_pack(fake->map + from, (size_t)(superpages - from), text);
+    *result = json_pack("{s:i, s:i, s:i, s:s}", "superpages", superpages, "from", from, "count",
+                        superpages - from, "map", text);
+    pthread_mutex_unlock(&fake->lock);
+    return 0;
 }
 
 static void push(struct fake *fake, const char *name)
@@ -229,6 +257,7 @@ static int listen_and_serve(struct fake *fake, const char *path)
 {
     static const struct ctl_command commands[] = {
         {"query-domain", query_domain, NULL, NULL},
+        {"query-map", query_map, NULL, NULL},
         {"set-target", set_target, set_target_step, NULL},
         {"destroy", destroy, NULL, end},
     };
@@ -264,7 +293,8 @@ static void push_by_kick(struct fake *fake, const char *name, int64_t count)
 }
 
 /* Obeys a line of standard input. 0 or -errno. */
-static int obey(struct fake *fake, const char *path, const char *word, const char *argument)
+static int obey(struct fake *fake, const char *path, const char *word, const char *argument,
+                size_t count)
 {
     int64_t number = atoll(argument);
     bool reached = false;
@@ -288,6 +318,11 @@ static int obey(struct fake *fake, const char *path, const char *word, const cha
         reached = word[0] == 't' && number == fake->target_pages;
     } else if (strcmp(word, "state") == 0) {
         snprintf(fake->state, sizeof(fake->state), "%s", argument);
+    } else if (strcmp(word, "map") == 0 && count < sizeof(fake->map)) {
+        if (count > 0 && ctl_map_unpack(argument, fake->map, count) < 0) {
+            abort();
+        }
+        fake->map[count] = '\0';
     } else if (strcmp(word, "slow") == 0) {
         fake->slow = number != 0;
     } else if (strcmp(word, "refuse") == 0) {
@@ -319,6 +354,7 @@ int main(int argc, char **argv)
     fake.name = argv[2];
     fake.mode = argv[3];
     fake.past = json_array();
+    memset(fake.map, 'P', MAX_PAGES / SUPERPAGE_PAGES);
     ret = runtime_dir_create(argv[1], fake.name, &dir);
     if (ret == 0 && is_mode(&fake, "deaf")) {
         ret = listen_only(dir.socket_path);
@@ -332,9 +368,10 @@ int main(int argc, char **argv)
     while (ret == 0 && fgets(line, sizeof(line), stdin) != NULL) {
         char word[32] = "";
         char argument[64] = "";
+        size_t count = 0;
 
-        sscanf(line, "%31s %63s", word, argument);
-        ret = obey(&fake, dir.socket_path, word, argument);
+        sscanf(line, "%31s %63s %zu", word, argument, &count);
+        ret = obey(&fake, dir.socket_path, word, argument, count);
         puts("done");
         fflush(stdout);
     }

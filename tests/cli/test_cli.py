@@ -124,7 +124,7 @@ def check_failed(result, status, *pieces):
 def test_help_and_version(place):
     result = place.ballast("--version")
     check(result.returncode == 0 and result.stdout.startswith("ballast "), result)
-    for words in ([], ["run"], ["ls"], ["stat"], ["destroy"]):
+    for words in ([], ["run"], ["ls"], ["stat"], ["map"], ["destroy"]):
         for option in ("--help", "-h"):
             result = place.ballast(*words, option)
             check(result.returncode == 0 and result.stderr == "", words, result)
@@ -157,6 +157,16 @@ def test_bad_command_lines(place):
         (["set", "x", "64M", "--timeout", "1"], "--wait"),
         (["set", "x", "64M", "--wait", "--timeout", "soon"], "'soon'"),
         (["set", "x", "64M", "--frob"], "'--frob'"),
+        (["map"], "name"),
+        (["map", "a", "b"], "'b'"),
+        (["map", "a/b"], "'a/b'"),
+        (["map", "a", "--cell", "3M"], "2 MiB"),
+        (["map", "a", "--cell", "big"], "'big'"),
+        (["map", "a", "--cell", "32T"], "16 TiB"),
+        (["map", "a", "--width", "19"], "20 to 1000"),
+        (["map", "a", "--width", "1e2"], "'1e2'"),
+        (["map", "a", "-o", "a.jpg"], ".png"),
+        (["map", "a", "--json", "-o", "a.png"], "--json"),
         (["events", "a", "b"], "'b'"),
         (["events", "a/b"], "'a/b'"),
         (["events", "--frob"], "'--frob'"),
@@ -251,6 +261,66 @@ def test_ls_and_stat(place):
                   "50.0 us", "2000.0 us", "32 superpages, 5 pages", "3 superpages, 2 pages"):
         check(piece in text.stdout, piece, "is not in", text.stdout)
     check_failed(place.ballast("stat", "three"), 1, "'three'", "another-name, one")
+
+
+def test_map(place):
+    fake = place.domain("vm1")
+    tell(fake, "map H30R2OG1i3bq5P200O40H10y3t2P202 500")
+    lines = place.ballast("map", "vm1").stdout.splitlines()
+    check(lines[0].startswith("vm1: running; max 1 GiB, target 256 MiB, "), lines)
+    check(lines[1] == "one cell is 2 MiB, a superpage", lines)
+    check(lines[2] == "        0 " + "H" * 30 + "RRog888100000" + "." * 21, lines)
+    check(lines[5] == "  384 MiB " + "." * 51 + "o" * 13, lines)
+    check(lines[9].split() == ["896", "MiB", "." * 52], lines)
+    check([line.split()[1] for line in lines[10:]] == ["402", "40", "2", "41", "1", "14"], lines)
+    narrow = place.ballast("map", "--width", "30", "vm1", "--cell", "16M").stdout.splitlines()
+    check(narrow[1] == "one cell is 16 MiB, 8 superpages", narrow)
+    check([line[10:] for line in narrow[2:6]] ==
+          ["HHHR40" + "." * 10, "." * 14 + "0o", "ooo581" + "." * 10, "." * 15], narrow)
+    found = json.loads(place.ballast("map", "--json", "vm1").stdout)
+    check(found["superpages"] == 500 and found["counts"] == {
+        "pod": 402, "huge": 40, "ram": 2, "out": 41, "given": 1, "split": 14}, found)
+    check(found["runs"][4] == {"from": 34, "count": 3, "state": "split", "ram_eighths": 8,
+                               "rest": "pod"}, found)
+    check(found["runs"][6]["rest"] == "given_up", found)
+    check(sum(run["count"] for run in found["runs"]) == 500, found)
+    tell(fake, "map P9000 9000")
+    lines = place.ballast("map", "vm1").stdout.splitlines()
+    check(lines[1] == "one cell is 16 MiB, 8 superpages" and len(lines) == 2 + 18 + 1, lines)
+    tell(fake, "map - 0")
+    check_failed(place.ballast("map", "vm1"), 1, "being built")
+    check_failed(place.ballast("map", "vm2"), 1, "no domain 'vm2'", "vm1")
+    place.domain("odd", mode="strange")
+    check_failed(place.ballast("map", "odd"), 1, "'odd'")
+
+
+def test_map_as_a_picture(place):
+    fake = place.domain("vm1")
+    tell(fake, "map HRO3G1iq 8")
+    for end, magic in (("svg", b"<?xml"), ("png", b"\x89PNG")):
+        picture = os.path.join(place.root, "map." + end)
+        result = place.ballast("map", "vm1", "-o", picture)
+        if "without cairo" in result.stderr:
+            raise Skip(result.stderr.strip())
+        check(result.returncode == 0 and result.stdout == "", result)
+        with open(picture, "rb") as file:
+            check(file.read(5).startswith(magic), picture)
+    missing = os.path.join(place.root, "none", "map.svg")
+    check_failed(place.ballast("map", "vm1", "-o", missing), 1, missing, "-o")
+
+
+def test_colours_only_where_wanted(place):
+    """On a terminal that has them, unless NO_COLOR says not to."""
+    tell(place.domain("vm1"), "map HROGPi 6")
+    table = [({"TERM": "xterm-256color"}, "\033[0;38;5;231;48;5;25mH"),
+             ({"TERM": "xterm"}, "\033[0;37;44mH"),
+             ({"TERM": "dumb"}, None), ({"TERM": "xterm", "NO_COLOR": "1"}, None)]
+    for variables, piece in table:
+        env = {key: value for key, value in place.env.items()
+               if key not in ("NO_COLOR", "COLORTERM")}
+        said = on_terminal(place, ["map", "vm1"], dict(env, **variables))
+        check(("\033" not in said) if piece is None else piece in said, variables, repr(said))
+        check("HRog.8" in re.sub("\033[^m]*m", "", said), repr(said))
 
 
 def test_a_shrinking_domain(place):
@@ -356,6 +426,28 @@ def test_set_and_wait_in_vain(place):
     # Whether it has begun to wait by then depends.
     check(process.returncode == 1 and errors.count("\n") == 1, errors)
     check("cannot be asked any more" in errors or "target of 'vm1' is set" in errors, errors)
+
+
+def on_terminal(place, words, env=None):
+    """All that a command says to a terminal."""
+    master, slave = os.openpty()
+    process = subprocess.Popen([BALLAST, *words], env=env or place.env, stdin=subprocess.DEVNULL,
+                               stdout=slave, stderr=slave)
+    os.close(slave)
+    place.processes.append(process)
+    said = b""
+    while True:
+        check(select.select([master], [], [], LIMIT_S)[0], said)
+        try:
+            piece = os.read(master, 4096)
+        except OSError:  # the other end is closed
+            break
+        if not piece:
+            break
+        said += piece
+    os.close(master)
+    check(process.wait(LIMIT_S) == 0, process.returncode, said)
+    return said.decode()
 
 
 def test_set_shows_progress_on_a_terminal(place):

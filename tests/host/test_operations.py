@@ -126,7 +126,7 @@ def target(mib):
 # Commands: what is sent, and what is said to the ballast command for the same.
 COMMANDS = {
     "query-domain": ("query-domain", None, ["stat", "--json", "vm"]),
-    "query-map": ("query-map", None, None),
+    "query-map": ("query-map", None, ["map", "--json", "vm"]),
     "query-map, beyond the end": ("query-map", {"from": HUGE_MIB}, None),
     "set-target, up": target(3 * TARGET_MIB),
     "set-target, down": target(TARGET_MIB / 2),
