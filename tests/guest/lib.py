@@ -98,7 +98,7 @@ def require_kvm():
 class Observer:
     """The accounting oracle, watching one domain (tests/lib/observer.c)."""
 
-    def __init__(self, session, name, hz=max(1, round(100 / TIME_FACTOR))):
+    def __init__(self, session, name, hz=0):
         self.process = session.start([build_dir() / "tests/guest/observer", "--hz", str(hz), name],
                                      stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()

@@ -42,6 +42,8 @@
  *                              way there is, with at most so much in it that is
  *                              not zero (or, if that is all of it, fill it), and
  *                              that know what each page must hold
+ *   torture SEED MIB FOLDER    see torture.h: with at most so much in the first block
+ *                              that is not zero, and a file in that folder
  *   inspect                    run the program after it in a child
  *   forkexit                   a child that calls exit
  *   daemonize, background      go into the background as -daemonize does, in two
@@ -51,6 +53,8 @@
  *
  * What must be and is not ends it with status 99.
  */
+#include "torture.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -690,6 +694,11 @@ static int run(char **argument)
     }
     if (strcmp(command, "churn") == 0) {
         churn(number(argument[1]), number(argument[2]), number(argument[3]));
+        return 4;
+    }
+    if (strcmp(command, "torture") == 0) {
+        torture(blocks[0].host, blocks[0].bytes, (number(argument[2]) << 20) / PAGE,
+                number(argument[1]), argument[3]);
         return 4;
     }
     if (strcmp(command, "sluggish") == 0) {

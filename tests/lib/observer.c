@@ -5,6 +5,9 @@
  *
  *     pages resident in guest RAM + pages resident in the cache = target
  *
+ * or, while somebody changes the target, are at least the smallest and at most
+ * the largest of them, at which a domain's total stays at all times.
+ *
  * A sample reads the two ranges one after the other, and while it does a page
  * may move from one to the other and be seen twice or not at all. So a sample
  * that does not fit is settled in steps:
@@ -13,8 +16,8 @@
  *     reading fits, the misfit was a page in flight.
  *  2. Otherwise stop the process (SIGSTOP), wait until no thread of it can
  *     run, and read. Nothing is in flight then, so this reading is exact: it
- *     fits, or it is a deviation. Smaps is read too and must agree. One sample
- *     in STOP_EVERY is read this way even if it fits.
+ *     fits, or it is a deviation. Smaps is read too and must agree. Four times a
+ *     second a sample is read this way even if it fits.
  *
  * Only a reading made while the process was alive counts: one that races with
  * its end, when the kernel tears all memory down, is dropped, and said.
@@ -35,6 +38,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "base/types.h"
@@ -46,9 +50,10 @@
 #define REREADS            8
 #define STOP_TIMEOUT_MS    20000 /* only ends what hangs */
 #define CONTROL_TIMEOUT_MS 50000
-#define STOP_EVERY         25 /* one sample in so many is read stopped even if it fits, for smaps */
-#define DEVIATIONS_MAX     20 /* described one by one; all are counted */
-#define SKIP               77
+/* After so long one sample is read stopped even if it fits, for smaps. */
+#define STOP_PERIOD_NS UINT64_C(250000000)
+#define DEVIATIONS_MAX 20 /* described one by one; all are counted */
+#define SKIP           77
 
 /* What is observed. */
 struct subject {
@@ -56,6 +61,7 @@ struct subject {
     struct range ram;
     struct range cache;
     uint64_t target_pages;
+    uint64_t least_pages;  /* that may be resident: the target, unless others are set meanwhile */
     char socket[PATH_MAX]; /* "" if the ranges came from the command line */
 };
 
@@ -87,11 +93,18 @@ struct tally {
     uint64_t other_anon_max;
     uint64_t smaps_checks;
     uint64_t smaps_disagreements;
+    uint64_t next_stop_ns;
     uint64_t gap_max_ns;
     uint64_t read_max_ns;
     uint64_t read_sum_ns;
     json_t *deviations;
 };
+
+/* Is that many what must be resident? */
+static bool fits(const struct subject *subject, uint64_t pages)
+{
+    return subject->least_pages <= pages && pages <= subject->target_pages;
+}
 
 static volatile sig_atomic_t ended_by_signal;
 
@@ -210,7 +223,7 @@ static enum verdict read_stopped(struct residency_reader *reader, const struct s
     if (r == -ESRCH || scanned < 0) {
         return PROCESS_ENDED;
     }
-    if (r == 0 && reading->sum == subject->target_pages) {
+    if (r == 0 && fits(subject, reading->sum)) {
         return otherwise;
     }
     if (!subject_runs(subject)) {
@@ -245,8 +258,9 @@ static enum verdict take_sample(struct residency_reader *reader, const struct su
         return PROCESS_ENDED;
     }
     count_first_reading(tally, reading, after - before);
-    if (reading->sum == subject->target_pages) {
-        if (tally->samples % STOP_EVERY == 0) {
+    if (fits(subject, reading->sum)) {
+        if (tally->next_stop_ns <= t_ns) {
+            tally->next_stop_ns = t_ns + STOP_PERIOD_NS;
             return read_stopped(reader, subject, tally, t_ns, reading, FITS);
         }
         return FITS;
@@ -255,7 +269,7 @@ static enum verdict take_sample(struct residency_reader *reader, const struct su
         if (read_both(reader, subject, reading) < 0) {
             return PROCESS_ENDED;
         }
-        if (reading->sum == subject->target_pages) {
+        if (fits(subject, reading->sum)) {
             return IN_FLIGHT_REREAD;
         }
     }
@@ -291,7 +305,7 @@ static void print_line(json_t *object)
 static void observe(struct residency_reader *reader, const struct subject *subject, unsigned hz,
                     struct tally *tally)
 {
-    uint64_t period = 1000000000u / hz;
+    uint64_t period = hz == 0 ? 0 : 1000000000u / hz;
     uint64_t start = now_ns();
     uint64_t next = start;
     uint64_t last = start;
@@ -409,22 +423,21 @@ static bool parse_range(const char *text, struct range *range)
 }
 
 static const char usage[] =
-    "usage: observer [--hz N] NAME\n"
+    "usage: observer [--hz N] [--between LEAST+MOST] NAME\n"
     "       observer [--hz N] --pid PID --ram START+BYTES --cache START+BYTES --target PAGES\n"
     "\n"
     "Samples the memory of domain NAME (or of the ranges of a process, in hexadecimal) N times\n"
-    "a second (default 100) until it ends, and reports whether the sum was always the target.\n";
+    "a second (default 100; 0: as fast as it can) until it ends, and reports whether the sum was\n"
+    "always the target. --between: while its target changes, the least and the most that it is\n"
+    "set to, in pages, in decimal.\n";
 
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"hz", required_argument, NULL, 'z'},
-        {"pid", required_argument, NULL, 'p'},
-        {"ram", required_argument, NULL, 'r'},
-        {"cache", required_argument, NULL, 'c'},
-        {"target", required_argument, NULL, 't'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
+        {"hz", required_argument, NULL, 'z'},     {"pid", required_argument, NULL, 'p'},
+        {"ram", required_argument, NULL, 'r'},    {"cache", required_argument, NULL, 'c'},
+        {"target", required_argument, NULL, 't'}, {"between", required_argument, NULL, 'b'},
+        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0},
     };
     struct subject subject = {0};
     struct residency_reader reader;
@@ -433,6 +446,7 @@ int main(int argc, char **argv)
         .sum_min = UINT64_MAX, .first_reading_min = UINT64_MAX, .other_anon_min = UINT64_MAX};
     struct sigaction action = {.sa_handler = on_signal};
     unsigned hz = 100;
+    uint64_t least_pages = 0, most_pages = 0;
     bool good = true;
     int option;
     int r;
@@ -454,6 +468,9 @@ int main(int argc, char **argv)
         case 't':
             subject.target_pages = strtoull(optarg, NULL, 10);
             break;
+        case 'b':
+            good = good && sscanf(optarg, "%" SCNu64 "+%" SCNu64, &least_pages, &most_pages) == 2;
+            break;
         case 'h':
             fputs(usage, stdout);
             return 0;
@@ -462,13 +479,15 @@ int main(int argc, char **argv)
             return 2;
         }
     }
-    if (!good || hz == 0 || hz > 10000 || (subject.pid == 0) != (optind == argc - 1)) {
+    if (!good || hz > 10000 || (subject.pid == 0) != (optind == argc - 1)) {
         fputs(usage, stderr);
         return 2;
     }
     if (subject.pid == 0 && ask_domain(argv[optind], &subject) < 0) {
         return 2;
     }
+    subject.target_pages = most_pages != 0 ? most_pages : subject.target_pages;
+    subject.least_pages = most_pages != 0 ? least_pages : subject.target_pages;
     r = residency_open(subject.pid, &reader);
     if (r == 0) {
         r = residency_scan(&reader, subject.cache, &probe);
@@ -481,6 +500,10 @@ int main(int argc, char **argv)
         fprintf(stderr, "observer: cannot look at process %d: %s\n", (int)subject.pid,
                 strerror(-r));
         return 2;
+    }
+    /* What is watched comes first. */
+    if (setpriority(PRIO_PROCESS, 0, 10) < 0) {
+        perror("observer: its priority");
     }
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
