@@ -15,7 +15,7 @@
 #include "survey.h"
 
 static const char help[] =
-    "Usage: ballast ls [--json]\n"
+    "Usage: ballast ls [--json | --names]\n"
     "\n"
     "Lists the running domains. Sizes are in MiB; USED is how much of its memory\n"
     "the guest has in use, and COVERED says whether the domain has a page for all\n"
@@ -23,9 +23,10 @@ static const char help[] =
     "shrinking has more than its target, until its guest has given that back.\n"
     "\n"
     "Options:\n"
-    "  --json  print an array of objects with the keys that ballast-protocol(7)\n"
-    "          lists for query-domain; of a domain that does not answer, name and\n"
-    "          error\n"
+    "  --json   print an array of objects with the keys that ballast-protocol(7)\n"
+    "           lists for query-domain; of a domain that does not answer, name and\n"
+    "           error\n"
+    "  --names  print only the names, one a line, and ask no domain\n"
     "\n"
     "Examples:\n"
     "  ballast ls\n"
@@ -84,12 +85,49 @@ static void print_table(const json_t *list)
     }
 }
 
+static int list_names(const char *base)
+{
+    struct runtime_entry *entries;
+    size_t count;
+    int ret = runtime_list(base, &entries, &count);
+
+    if (ret < 0) {
+        return ret;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (entries[i].state == RUNTIME_LIVE) {
+            puts(entries[i].name);
+        }
+    }
+    free(entries);
+    return 0;
+}
+
+/* Asks all and prints what they said. */
+static int list_states(const char *base, bool as_json)
+{
+    json_t *list;
+    int ret = survey(base, &list);
+
+    if (ret < 0) {
+        return ret;
+    }
+    if (as_json) {
+        domain_print_json(list);
+    } else {
+        print_table(list);
+    }
+    json_decref(list);
+    return 0;
+}
+
 static int run(int argc, char **argv)
 {
     bool as_json = false;
-    const struct cli_option options[] = {{"--json", NULL, &as_json}, {NULL, NULL, NULL}};
+    bool only_names = false;
+    const struct cli_option options[] = {
+        {"--json", NULL, &as_json}, {"--names", NULL, &only_names}, {NULL, NULL, NULL}};
     char base[PATH_MAX];
-    json_t *list;
     int rest;
     int ret = cli_read_options(&cmd_ls, options, argc, argv, &rest);
 
@@ -99,22 +137,19 @@ static int run(int argc, char **argv)
     if (rest < argc) {
         return cli_usage_error("ls", "'%s' is too much: ls takes no names", argv[rest]);
     }
+    if (as_json && only_names) {
+        return cli_usage_error("ls", "--json and --names exclude each other");
+    }
     ret = cli_find_base(base);
     if (ret != 0) {
         return ret;
     }
-    ret = survey(base, &list);
+    ret = only_names ? list_names(base) : list_states(base, as_json);
     if (ret < 0) {
         cli_error("the domains in %s cannot be listed: %s; check that it is your folder", base,
                   strerror(-ret));
         return EXIT_FAILED;
     }
-    if (as_json) {
-        domain_print_json(list);
-    } else {
-        print_table(list);
-    }
-    json_decref(list);
     return domain_finish_output();
 }
 

@@ -122,6 +122,56 @@ def test_man_pages(place):
         check(re.search(rf"ballast\\?-{command}", main), f"ballast.1 does not name {command}")
 
 
+def test_pkg_config(place):
+    """pkg-config finds the protocol's header and the agent"""
+    prefix = place.install()
+    if not shutil.which("pkg-config") or not shutil.which("cc"):
+        raise Skip("there is no pkg-config or no cc")
+    folder = next(prefix.rglob("ballast.pc")).parent
+    stage = str(place.root / "stage")
+    environment = dict(place.environment, PKG_CONFIG_LIBDIR=str(folder),
+                       PKG_CONFIG_SYSROOT_DIR=stage)
+    flags = run("pkg-config", "--cflags", "--libs", "ballast", env=environment)
+    check(flags.returncode == 0 and "-l" not in flags.stdout, f"{flags}")
+    # Where it is put, there is nothing else of ours to be found.
+    program = place.root / "program.c"
+    program.write_text("#include <ballast/protocol.h>\n#include <stdio.h>\n"
+                       "int main(void) { puts(BALLAST_SOCKET_NAME); return 0; }\n")
+    done = run("cc", *flags.stdout.split(), program, "-o", place.root / "program")
+    check(done.returncode == 0, done.stderr)
+    check(run(place.root / "program").stdout == "control.sock\n", "the program")
+    agent = run("pkg-config", "--variable=agent", "ballast", env=environment).stdout.strip()
+    staged = agent if agent.startswith(stage) else stage + agent
+    check(pathlib.Path(staged).is_file(), f"there is no {staged}")
+    check(run("pkg-config", "--modversion", "ballast", env=environment).stdout.strip() in
+          place.ballast(prefix, "--version").stdout, "another version")
+
+
+def test_udev_rule(place):
+    """the udev rule is where udev reads it, says what doctor would, and udev can read it"""
+    prefix = place.install()
+    rule = prefix / "lib/udev/rules.d/60-ballast.rules"
+    text = rule.read_text()
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    check(len(lines) == 1, text)
+    source = (SOURCE / "tools/doctor_kernel.c").read_text()
+    check(lines[0].replace('"', '\\"') in source, f"doctor --fix has another rule than {lines[0]}")
+    verify = shutil.which("udevadm") and run("udevadm", "verify", "--help").returncode == 0
+    if verify:
+        done = run("udevadm", "verify", rule)
+        check(done.returncode == 0, done.stdout + done.stderr)
+    else:
+        for key in ("KERNEL==", "SUBSYSTEM==", "GROUP=", "MODE="):
+            check(lines[0].count(key) == 1, lines[0])
+
+
+def test_completions(place):
+    """the shells' completions are where they look"""
+    prefix = place.install()
+    for path in ("share/bash-completion/completions/ballast", "share/zsh/site-functions/_ballast"):
+        check((prefix / path).is_file(), f"there is no {path}")
+
+
 def test_all_below_the_prefix(place):
     """whatever the prefix is, nothing goes elsewhere"""
     if not shutil.which("meson"):
@@ -138,5 +188,5 @@ def test_all_below_the_prefix(place):
 
 
 harness.run_tests((test_works_where_it_is_put, test_serves_a_domain, test_man_pages,
-                   test_all_below_the_prefix),
+                   test_pkg_config, test_udev_rule, test_completions, test_all_below_the_prefix),
                   lambda test: test.__doc__, lambda: None, Place)

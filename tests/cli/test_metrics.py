@@ -318,7 +318,7 @@ def test_units(place):
     if shutil.which("systemd-analyze") is None:
         raise Skip("there is no systemd-analyze")
     text = SERVICE.read_text()
-    command = re.search(r"^ExecStart=(\S+) (.*)$", text, re.M)
+    command = re.search(r'^ExecStart="([^"]+)" (.*)$', text, re.M)
     check(pathlib.Path(command[1]).name == "ballast" and "@" not in text, text)
     # systemd wants to see the program that is to be run.
     service = place.folder / "ballast-metrics.service"
