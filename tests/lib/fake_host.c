@@ -697,6 +697,13 @@ bool fake_guest_read(const struct fake_host *host, gfn_t at, uint32_t *token)
     return true;
 }
 
+const uint32_t *fake_guest_tokens(const struct fake_host *host, p2m_index_t index)
+{
+    static const uint32_t zeros[SUPERPAGE_PAGES];
+    const struct fake_block *block = host->guest.superpages[index].block;
+    return block != NULL ? block->tokens : zeros;
+}
+
 static bool pin(struct fake_host *host, struct fake_side *side, uint64_t at, bool pinned)
 {
     if (!page_present(side, at)) {
@@ -785,24 +792,42 @@ bool fake_cache_is_huge(const struct fake_host *host, cfn_t at)
 
 /* Comparison with the ledgers */
 
+/* Whether a run of pages is as the p2m's state has it; counts those of others. */
+static const char *compare_run(struct fake_host *host, uint8_t *flags, pages_t pages, bool in_place,
+                               pages_t *foreign)
+{
+    const uint8_t mask = PAGE_PRESENT | PAGE_FOREIGN, expected = in_place ? PAGE_PRESENT : 0;
+    unsigned odd = 0;
+    for (pages_t i = 0; i < pages; i++) {
+        odd |= (flags[i] & mask) ^ expected;
+    }
+    for (pages_t i = 0; odd != 0 && i < pages; i++) {
+        if (in_place && (flags[i] & PAGE_FOREIGN)) {
+            flags[i] &= (uint8_t)~PAGE_FOREIGN; /* adopted */
+            host->foreign_pages--;
+        }
+        *foreign += (flags[i] & PAGE_FOREIGN) != 0;
+        if (in_place != ((flags[i] & mask) == PAGE_PRESENT)) {
+            return in_place ? "a page is not in place that the p2m calls RAM or GIVEN"
+                            : "a page is in place that the p2m calls neither RAM nor GIVEN";
+        }
+    }
+    return NULL;
+}
+
 static const char *compare_guest(struct fake_host *host, const struct p2m *p2m, uint32_t index)
 {
     struct fake_superpage *sp = &host->guest.superpages[index];
     gfn_t first = p2m_first_gfn(index);
     pages_t size = p2m_superpage_pages(p2m, index);
     pages_t foreign = 0;
-    for (pages_t i = 0; i < size && sp->block != NULL; i++) {
+    for (pages_t i = 0, run = 0; i < size && sp->block != NULL; i += run) {
         enum p2m_state state = p2m_get(p2m, gfn_add(first, i));
-        uint8_t *flags = &sp->block->flags[i];
-        bool in_place = state == P2M_RAM || state == P2M_GIVEN;
-        if (in_place && (*flags & PAGE_FOREIGN)) {
-            *flags &= (uint8_t)~PAGE_FOREIGN; /* adopted */
-            host->foreign_pages--;
-        }
-        foreign += (*flags & PAGE_FOREIGN) != 0;
-        if (in_place != ((*flags & PAGE_PRESENT) && !(*flags & PAGE_FOREIGN))) {
-            return in_place ? "a page is not in place that the p2m calls RAM or GIVEN"
-                            : "a page is in place that the p2m calls neither RAM nor GIVEN";
+        run = p2m_run(p2m, gfn_add(first, i), size - i);
+        const char *wrong = compare_run(host, sp->block->flags + i, run,
+                                        state == P2M_RAM || state == P2M_GIVEN, &foreign);
+        if (wrong != NULL) {
+            return wrong;
         }
     }
     if (p2m->entries[index].ram + p2m->entries[index].given != sp->present - foreign) {
@@ -818,6 +843,26 @@ static const char *compare_guest(struct fake_host *host, const struct p2m *p2m, 
     return NULL;
 }
 
+/* The pages of a slot against its bitmap, or all of them if it is full. */
+static const char *compare_cached(const struct fake_block *block, const struct cache *cache,
+                                  uint32_t slot)
+{
+    static const uint32_t zeros[SUPERPAGE_PAGES];
+    const struct cache_slot *s = &cache->slots[slot];
+    for (pages_t i = 0; i < SUPERPAGE_PAGES; i++) {
+        bool cached =
+            s->pages == SUPERPAGE_PAGES || (s->pages != 0 && bitmap_test(&cache->bitmaps[slot], i));
+        bool present = block->flags[i] & PAGE_PRESENT;
+        if (cached != present) {
+            return present ? "the cache does not know of a page that it has"
+                           : "the cache has not got a page that it knows of";
+        }
+    }
+    /* A page that is not there has no token. */
+    return memcmp(block->tokens, zeros, sizeof(zeros)) != 0 ? "a cached page does not hold zeros"
+                                                            : NULL;
+}
+
 static const char *compare_cache(const struct fake_host *host, const struct cache *cache,
                                  uint32_t slot)
 {
@@ -826,20 +871,9 @@ static const char *compare_cache(const struct fake_host *host, const struct cach
     if (s->pages != sp->present) {
         return "a cache slot counts other pages than it has";
     }
-    for (pages_t i = 0; i < SUPERPAGE_PAGES && sp->block != NULL; i++) {
-        bool cached =
-            s->pages == SUPERPAGE_PAGES || (s->pages != 0 && bitmap_test(&cache->bitmaps[slot], i));
-        bool present = sp->block->flags[i] & PAGE_PRESENT;
-        if (cached != present) {
-            return present ? "the cache does not know of a page that it has"
-                           : "the cache has not got a page that it knows of";
-        }
-        if (sp->block->tokens[i] != 0) {
-            return "a cached page does not hold zeros";
-        }
-    }
-    if (host->silent_splits) {
-        return NULL;
+    const char *wrong = sp->block != NULL ? compare_cached(sp->block, cache, slot) : NULL;
+    if (wrong != NULL || host->silent_splits) {
+        return wrong;
     }
     if ((slot >= cache->fresh || s->list == CACHE_EMPTY) && sp->table) {
         return "a cache slot said to be flat has a page table";

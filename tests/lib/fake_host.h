@@ -137,6 +137,9 @@ bool fake_guest_write(struct fake_host *host, gfn_t at, uint32_t token);
 /* Writes a token that a glance does not see. */
 bool fake_guest_write_hidden(struct fake_host *host, gfn_t at, uint32_t token);
 bool fake_guest_read(const struct fake_host *host, gfn_t at, uint32_t *token);
+/* The tokens of a superpage's 512 pages, 0 where no page is in place; good until
+ * anything changes. */
+const uint32_t *fake_guest_tokens(const struct fake_host *host, p2m_index_t index);
 /* While it is pinned a page cannot be moved: -EBUSY. */
 bool fake_guest_pin(struct fake_host *host, gfn_t at, bool pinned);
 

@@ -110,10 +110,15 @@ static const unsigned weights[ACTIONS] = {
     [ACT_SPLIT] = 0,          [ACT_OUT_OF_RANGE] = 1,
 };
 
+/* No max that is drawn is larger. */
+#define MAX_PAGES (9 * SP)
+
+/* What is kept of each gfn: an array for each, so that all of a superpage is
+ * compared at once. */
 struct reference {
-    uint32_t token;
-    bool up; /* given up: OUT or GIVEN */
-    bool pinned;
+    uint32_t token[MAX_PAGES]; /* what the guest last put there */
+    bool up[MAX_PAGES];        /* given up: OUT or GIVEN */
+    bool pinned[MAX_PAGES];
 };
 
 struct record {
@@ -127,7 +132,7 @@ struct record {
 
 static struct {
     struct fake_domain fake;
-    struct reference *pages;
+    struct reference pages;
     pages_t max;
 
     uint64_t seed, random;
@@ -215,34 +220,56 @@ static bool is_up(enum p2m_state state)
  * latter case it may have been reclaimed since. */
 static void check_up(gfn_t at, enum p2m_state state)
 {
-    struct reference *r = &model.pages[at.n];
+    bool *up = &model.pages.up[at.n];
     bool wrote = model.writes != model.writes_before;
-    if (r->up && ((state == P2M_RAM && r->token != 0) || (!is_up(state) && wrote))) {
-        r->up = false;
+    if (*up && ((state == P2M_RAM && model.pages.token[at.n] != 0) || (!is_up(state) && wrote))) {
+        *up = false;
         model.noticed++;
     }
-    if (is_up(state) != r->up) {
+    if (is_up(state) != *up) {
         fail("gfn %" PRIu64 " is in state %d and %s given up", at.n, (int)state,
-             r->up ? "was" : "was not");
+             *up ? "was" : "was not");
+    }
+}
+
+/* check_up for a run of pages in one state. */
+static void check_run_up(gfn_t at, pages_t pages, enum p2m_state state)
+{
+    static const bool all[2][SP] = {[true] = {[0 ... SP - 1] = true}};
+    if (memcmp(model.pages.up + at.n, all[is_up(state)], pages * sizeof(bool)) != 0) {
+        for (pages_t i = 0; i < pages; i++) {
+            check_up(gfn_add(at, i), state);
+        }
     }
 }
 
 static void check_contents(p2m_index_t index)
 {
+    const struct p2m *p2m = &model.fake.domain.p2m;
     gfn_t first = p2m_first_gfn(index);
-    pages_t size = p2m_superpage_pages(&model.fake.domain.p2m, index);
-    for (pages_t i = 0; i < size; i++) {
-        const struct reference *r = &model.pages[first.n + i];
-        uint32_t token = 0;
-        bool present = fake_guest_read(&model.fake.host, gfn_add(first, i), &token);
-        if (token != r->token) {
-            fail("gfn %" PRIu64 " reads %u, the guest wrote %u%s", first.n + i, token, r->token,
-                 present ? "" : " (it is not in place)");
+    pages_t size = p2m_superpage_pages(p2m, index);
+    const uint32_t *reads = fake_guest_tokens(&model.fake.host, index);
+    const uint32_t *wrote = model.pages.token + first.n;
+    bool same = memcmp(reads, wrote, size * sizeof(*reads)) == 0;
+    for (pages_t i = 0; i < size && !same; i++) {
+        if (reads[i] != wrote[i]) {
+            fail("gfn %" PRIu64 " reads %u, the guest wrote %u%s", first.n + i, reads[i], wrote[i],
+                 fake_guest_has(&model.fake.host, gfn_add(first, i)) ? ""
+                                                                     : " (it is not in place)");
         }
-        if (!present && r->pinned) {
-            fail("gfn %" PRIu64 " is pinned and not in place", first.n + i);
+    }
+    for (pages_t i = 0, run = 0; i < size; i += run) {
+        run = p2m_run(p2m, gfn_add(first, i), size - i);
+        check_run_up(gfn_add(first, i), run, p2m_get(p2m, gfn_add(first, i)));
+    }
+}
+
+static void check_pinned(void)
+{
+    for (unsigned i = 0; i < model.pinned_count; i++) {
+        if (!fake_guest_has(&model.fake.host, model.pinned[i])) {
+            fail("gfn %" PRIu64 " is pinned and not in place", model.pinned[i].n);
         }
-        check_up(gfn_add(first, i), p2m_get(&model.fake.domain.p2m, gfn_add(first, i)));
     }
 }
 
@@ -252,7 +279,7 @@ static void check_sums(void)
     pages_t in_place = 0, up = 0;
     for (pages_t i = 0; i < model.max; i++) {
         in_place += fake_guest_has(&model.fake.host, gfn(i));
-        up += model.pages[i].up;
+        up += model.pages.up[i];
     }
     expect(p2m->ram_pages + p2m->given_pages + model.fake.host.foreign_pages == in_place,
            "P + G is what is in place");
@@ -286,6 +313,7 @@ static void check(bool all)
             check_contents(guest->dirty[i]);
         }
     }
+    check_pinned();
     check_counters();
     const char *wrong = fake_domain_check(&model.fake, all);
     if (wrong != NULL) {
@@ -299,9 +327,9 @@ static void check(bool all)
 static bool any_zero_page_to_be_had(void)
 {
     for (pages_t i = 0; i < model.max; i++) {
-        const struct reference *r = &model.pages[i];
         enum p2m_state state = p2m_get(&model.fake.domain.p2m, gfn(i));
-        if ((state == P2M_RAM || state == P2M_GIVEN) && r->token == 0 && !r->pinned) {
+        if ((state == P2M_RAM || state == P2M_GIVEN) && model.pages.token[i] == 0 &&
+            !model.pages.pinned[i]) {
             return true;
         }
     }
@@ -334,7 +362,7 @@ static void write_page(gfn_t at, uint32_t token)
     bool wrote = hidden ? fake_guest_write_hidden(&model.fake.host, at, token)
                         : fake_guest_write(&model.fake.host, at, token);
     if (wrote) {
-        model.pages[at.n].token = token;
+        model.pages.token[at.n] = token;
         model.writes++;
     }
 }
@@ -384,7 +412,7 @@ static void before_operation(void *unused, const struct fake_call *call)
 static void after_operation(void *unused, const struct fake_call *call)
 {
     for (pages_t i = 0; call->op == FAKE_CLEAR_GUEST && i < call->pages; i++) {
-        model.pages[call->guest.n + i].token = 0;
+        model.pages.token[call->guest.n + i] = 0;
     }
     race(unused, call);
     if ((call->op == FAKE_PLACE || call->op == FAKE_WAKE) && model.waiting >= call->guest.n &&
@@ -399,14 +427,14 @@ static int populate(gfn_t at)
     const struct domain *d = &model.fake.domain;
     model.waiting = at.n;
     model.woken = false;
-    bool was_up = model.pages[at.n].up, was_in_place = fake_guest_has(&model.fake.host, at);
+    bool was_up = model.pages.up[at.n], was_in_place = fake_guest_has(&model.fake.host, at);
     bool was_out = p2m_get(&d->p2m, at) == P2M_OUT;
     uint64_t faults = d->counters.faults, raced = model.raced;
     int err = domain_populate(&model.fake.domain, at);
     model.waiting = UINT64_MAX;
     expect(d->counters.faults == faults + 1, "each fault is counted once");
     if (was_up && !is_up(p2m_get(&d->p2m, at))) {
-        model.pages[at.n].up = false;
+        model.pages.up[at.n] = false;
     }
     switch (err) {
     case 0:
@@ -423,7 +451,7 @@ static int populate(gfn_t at)
     case -ENOSPC:
         expect(d->state == DOMAIN_EXHAUSTED, "-ENOSPC is exhaustion");
         expect(d->cache.pages == 0, "exhausted is who has no cached page");
-        expect(!was_up || model.pages[at.n].up, "exhaustion changes nothing");
+        expect(!was_up || model.pages.up[at.n], "exhaustion changes nothing");
         expect(host_failed() || model.raced != raced || !any_zero_page_to_be_had(),
                "exhausted is who has no page of zeros");
         break;
@@ -508,8 +536,8 @@ static int discard(gfn_t at, pages_t pages)
     for (pages_t i = 0; i < pages; i++) {
         enum p2m_state state = p2m_get(&d->p2m, gfn_add(at, i));
         if (state == P2M_RAM || state == P2M_GIVEN) {
-            model.pages[at.n + i].token = 0;
-            pinned |= model.pages[at.n + i].pinned;
+            model.pages.token[at.n + i] = 0;
+            pinned |= model.pages.pinned[at.n + i];
         }
     }
     allow_clearing(at, pages);
@@ -545,7 +573,7 @@ static int give_up(gfn_t at, pages_t pages)
     }
     for (pages_t i = 0; i < pages; i++) {
         enum p2m_state state = p2m_get(&d->p2m, gfn_add(at, i));
-        model.pages[at.n + i].up = true; /* or in use, as check_up will see */
+        model.pages.up[at.n + i] = true; /* or in use, as check_up will see */
         expect(state != P2M_POD, "what was given up is backed by nothing new");
         expect(state != P2M_RAM || model.writes != model.writes_before,
                "what was given up is not RAM");
@@ -565,7 +593,7 @@ static int take_back(gfn_t at, pages_t pages)
     expect(d->p2m.ram_pages + d->p2m.given_pages == in_place && d->cache.pages == cached,
            "a deflation moves no page");
     for (pages_t i = 0; i < pages; i++) {
-        model.pages[at.n + i].up = false;
+        model.pages.up[at.n + i] = false;
     }
     return 0;
 }
@@ -688,9 +716,9 @@ static void recover(void)
 
 static void pin(gfn_t at)
 {
-    if (model.pinned_count < MAX_PINNED && !model.pages[at.n].pinned &&
+    if (model.pinned_count < MAX_PINNED && !model.pages.pinned[at.n] &&
         fake_guest_pin(&model.fake.host, at, true)) {
-        model.pages[at.n].pinned = true;
+        model.pages.pinned[at.n] = true;
         model.pinned[model.pinned_count++] = at;
     }
 }
@@ -701,7 +729,7 @@ static void unpin(void)
         unsigned which = (unsigned)draw(model.pinned_count);
         gfn_t at = model.pinned[which];
         fake_guest_pin(&model.fake.host, at, false);
-        model.pages[at.n].pinned = false;
+        model.pages.pinned[at.n] = false;
         model.pinned[which] = model.pinned[--model.pinned_count];
     }
 }
@@ -711,7 +739,7 @@ static void intrude(gfn_t at)
     if (!fake_guest_has(&model.fake.host, at)) {
         uint32_t token = some_token();
         fake_intrude(&model.fake.host, at, token);
-        model.pages[at.n].token = token;
+        model.pages.token[at.n] = token;
     }
 }
 
@@ -969,12 +997,9 @@ static void draw_mix(void)
 static void run_episode(void)
 {
     static const unsigned rates[] = {0, 0, 1000, 100, 20, 4};
-    model.max = (1 + draw(8)) * SP + (one_in(2) ? draw(SP) : 0);
+    model.max = (1 + draw(MAX_PAGES / SP - 1)) * SP + (one_in(2) ? draw(SP) : 0);
     pages_t target = SP + draw(min_u64(model.max, one_in(2) ? 3 * SP : UINT64_MAX) - SP + 1);
-    model.pages = calloc(model.max, sizeof(*model.pages));
-    if (model.pages == NULL) {
-        abort();
-    }
+    memset(&model.pages, 0, sizeof(model.pages));
     model.pinned_count = 0;
     model.waiting = UINT64_MAX;
     if (fake_domain_init(&model.fake, model.max, target) != 0) {
@@ -1005,7 +1030,6 @@ static void run_episode(void)
     }
     die(doubtful);
     fake_domain_free(&model.fake);
-    free(model.pages);
     model.episode++;
 }
 
