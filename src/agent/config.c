@@ -29,7 +29,8 @@ static bool read_bytes(const json_t *value, uint64_t *bytes)
 static const char *fill(const json_t *root, struct config *config)
 {
     const json_t *fd = json_object_get(root, "lock_fd");
-    if (!copy(json_object_get(root, "name"), config->name, sizeof(config->name))) {
+    if (!copy(json_object_get(root, "name"), config->name, sizeof(config->name)) ||
+        config->name[0] == '\0') {
         return "no name";
     }
     if (!copy(json_object_get(root, "directory"), config->directory, sizeof(config->directory)) ||

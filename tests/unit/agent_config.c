@@ -69,7 +69,7 @@ static void each_member(void **unused)
         const char *bad[8];
         const char *reason;
     } members[] = {
-        {"name", "\"vm1\"", {"1", "null", "[]"}, "name"},
+        {"name", "\"vm1\"", {"\"\"", "1", "null", "[]"}, "name"},
         {"directory", "\"/d\"", {"\"\"", "\"d\"", "\"./d\"", "1"}, "directory"},
         {"lock_fd", "3", {"-1", "2147483648", "3.0", "\"3\"", "null"}, "lock_fd"},
         {"target_bytes",
