@@ -236,8 +236,11 @@ static int destroy_live(struct victim *victim)
 
 static int remove_leftovers(const char *base, const char *name)
 {
-    int ret = runtime_clean(base, name);
+    int ret = runtime_forget_report(base, name);
 
+    if (ret == 0) {
+        ret = runtime_clean(base, name);
+    }
     /* Busy: somebody has started a new domain of this name already. */
     if (ret < 0 && ret != -EBUSY) {
         cli_error("the leftovers in %s/%s cannot be removed: %s; look what is there", base, name,

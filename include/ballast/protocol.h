@@ -20,6 +20,9 @@
 #define BALLAST_SOCKET_NAME "control.sock"
 /* Held with flock(2) by the domain's process for as long as it lives. */
 #define BALLAST_LOCK_NAME "lock"
+/* What a domain leaves that stopped with BALLAST_EXIT_BROKEN, for its maintainers.
+ * It stays until `ballast destroy` removes it or another takes its place. */
+#define BALLAST_REPORT_NAME "report.txt"
 
 /* Longest domain name, without the terminating NUL. A name matches
  * [A-Za-z0-9][A-Za-z0-9._-]*. */

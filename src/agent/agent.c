@@ -225,6 +225,18 @@ static void on_building(uint64_t ready_bytes, uint64_t bytes)
     progress_show(config.name, ready_bytes, bytes);
 }
 
+/* Who we are and whom we live with, for reports. */
+static char programs[PATH_MAX + 64];
+
+static void note_programs(void)
+{
+    char path[PATH_MAX] = "";
+    ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - 1);
+    path[length > 0 ? length : 0] = '\0';
+    snprintf(programs, sizeof(programs), "ballast " BALLAST_VERSION ", QEMU %s (%s)",
+             qemu_version(), path);
+}
+
 void agent_see_block(haddr_t at, uint64_t bytes)
 {
     struct qemu_block block;
@@ -252,10 +264,12 @@ void agent_see_block(haddr_t at, uint64_t bytes)
     const struct guest_options options = {
         .pause = config.pause,
         .reserve = config.reserve,
+        .programs = programs,
         .on_event = control_notify,
         .on_building = on_building,
     };
     qemu_set_hooks(&hooks);
+    note_programs();
     ram_at = at;
     owner_pid = getpid();
     runtime_lock_write_pid(config.lock_fd);

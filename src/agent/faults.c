@@ -67,7 +67,14 @@ static int try_populate(struct waiting_fault fault)
 {
     lock_acquire(&guest.lock);
     bool was_exhausted = guest.domain.state == DOMAIN_EXHAUSTED;
+    uint64_t spurious = guest.domain.counters.spurious;
     int err = domain_populate(&guest.domain, fault.at);
+    guest_did("populate", fault.at, 1, err);
+    if (guest.domain.counters.spurious != spurious && !linux_host_holds(&guest.host, fault.at)) {
+        /* Whoever touched it would ask again for ever. */
+        domain_declare_broken(&guest.domain);
+        guest_stop_broken("populate: a page is missing that should be in place,", fault.at);
+    }
     if (err == 0) {
         histogram_add(&guest.latency, clock_now_ns() - fault.read_ns);
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "agent/guest_state.h"
 
+#include "agent/postmortem.h"
 #include "agent/stop.h"
 #include "host/clock.h"
 #include "host/sys.h"
@@ -51,20 +52,54 @@ void guest_stop_exhausted(gfn_t at)
          p2m_pod_pages(&domain->p2m));
 }
 
-/* The state is wrong: say what a maintainer needs. */
 void guest_stop_broken(const char *operation, gfn_t at)
 {
-    const struct domain *domain = &guest.domain;
-    const char *equation = domain_check(domain);
-    stop(BALLAST_EXIT_BROKEN,
-         "internal error in %s at gfn 0x%" PRIx64 ", the guest was stopped (%s; max %" PRIu64
-         ", target %" PRIu64 ", total %" PRIu64 ", P %" PRIu64 ", O %" PRIu64 ", G %" PRIu64
-         ", C %" PRIu64 ", faults %" PRIu64 ", reclaimed %" PRIu64 "+%" PRIu64
-         "); please report this line with QEMU's and the kernel's versions",
-         operation, at.n, equation ? equation : "equations hold", domain->p2m.max_pages,
-         domain->target_pages, domain->total_pages, domain->p2m.ram_pages, domain->p2m.out_pages,
-         domain->p2m.given_pages, domain->cache.pages, domain->counters.faults,
-         domain->counters.reclaimed_2m, domain->counters.reclaimed_4k);
+    static char report[32 * 1024];
+    stop_begin();
+    linux_host_freeze(&guest.host);
+    struct postmortem postmortem = {
+        .noticed = operation,
+        .at = at,
+        .programs = guest.options.programs,
+        .domain = &guest.domain,
+        .history = &guest.history,
+        .host = &guest.host,
+    };
+    /* First without the equations, should their evaluation go wrong too. */
+    postmortem_write(&postmortem, report, sizeof(report));
+    stop_keep(report);
+    postmortem.equation = domain_check(&guest.domain);
+    postmortem.checked = true;
+    postmortem_write(&postmortem, report, sizeof(report));
+    const char *path = stop_keep(report);
+    stop_end(BALLAST_EXIT_BROKEN, report,
+             "internal error in %s at gfn 0x%" PRIx64
+             " (%s): the guest was stopped, for its memory can no longer be vouched for; please "
+             "report it, with %s%s",
+             operation, at.n,
+             postmortem.equation != NULL ? postmortem.equation : "all equations hold",
+             path != NULL ? path : "what follows", path != NULL ? ", which is what follows" : "");
+}
+
+int guest_did(const char *operation, gfn_t at, pages_t pages, int err)
+{
+    history_add(&guest.history, &guest.domain, operation, at, pages, err);
+    const char *wrong = domain_check_sums(&guest.domain);
+    if (wrong != NULL) {
+        domain_declare_broken(&guest.domain);
+    }
+    if (wrong != NULL || guest.domain.state == DOMAIN_BROKEN) {
+        guest_stop_broken(operation, at);
+    }
+    return err;
+}
+
+void guest_check(const char *when)
+{
+    if (domain_check(&guest.domain) != NULL) {
+        domain_declare_broken(&guest.domain);
+        guest_stop_broken(when, gfn(0));
+    }
 }
 
 int guest_start_thread(const char *name, void *(*function)(void *))
@@ -210,6 +245,7 @@ static int fill_cache(void)
     while (err == 0 && missing != 0) {
         lock_acquire(&guest.lock);
         err = domain_build_step(&guest.domain, BUILD_STEP_PAGES, &missing);
+        guest_did("build", gfn(0), missing, err);
         lock_release(&guest.lock);
     }
     unprepare();
@@ -230,7 +266,8 @@ static int fail(struct guest_problem *problem, enum guest_failure failure, int e
 static int start_threads(void)
 {
     int err = guest_start_thread("ballast-fault", faults_thread);
-    return err != 0 ? err : guest_start_thread("ballast-upkeep", upkeep_thread);
+    err = err != 0 ? err : guest_start_thread("ballast-upkeep", upkeep_thread);
+    return err != 0 ? err : guest_start_thread("ballast-watch", watch_thread);
 }
 
 int guest_build(haddr_t ram, uint64_t ram_bytes, uint64_t target_bytes,
@@ -292,11 +329,9 @@ bool guest_owns(haddr_t at, uint64_t bytes)
 
 /* What became of an operation of QEMU's on guest RAM, which is returned, and what
  * follows. Under the lock. */
-static int after_change(int err, const char *operation, gfn_t at)
+static int after_change(int err, const char *operation, gfn_t at, pages_t pages)
 {
-    if (err == -EIO) {
-        guest_stop_broken(operation, at);
-    }
+    guest_did(operation, at, pages, err);
     guest_settled();
     if (guest.domain.state == DOMAIN_EXHAUSTED) {
         guest_kick(); /* a page may have come free */
@@ -317,7 +352,7 @@ int guest_discard(haddr_t at, uint64_t bytes)
         step = min_u64(step, last - first);
         lock_acquire(&guest.lock);
         err = domain_discard(&guest.domain, gfn(first), step);
-        err = after_change(err, "discard", gfn(first));
+        err = after_change(err, "discard", gfn(first), step);
         lock_release(&guest.lock);
         first += step;
     }
@@ -331,7 +366,7 @@ int guest_give_up(haddr_t page)
     if (linux_host_find(&guest.host, page, &at)) {
         lock_acquire(&guest.lock);
         err = domain_decrease_reservation(&guest.domain, at, 1);
-        err = after_change(err, "inflate", at);
+        err = after_change(err, "inflate", at, 1);
         lock_release(&guest.lock);
     }
     return err;
@@ -342,7 +377,7 @@ void guest_take_back(haddr_t page)
     gfn_t at;
     if (linux_host_find(&guest.host, page, &at)) {
         lock_acquire(&guest.lock);
-        after_change(domain_increase_reservation(&guest.domain, at, 1), "deflate", at);
+        after_change(domain_increase_reservation(&guest.domain, at, 1), "deflate", at, 1);
         lock_release(&guest.lock);
     }
 }
@@ -378,7 +413,8 @@ void guest_restart(void)
     if (guest_exists()) {
         lock_acquire(&guest.lock);
         int err = domain_increase_reservation(&guest.domain, gfn(0), guest.domain.p2m.max_pages);
-        after_change(err, "reset", gfn(0));
+        after_change(err, "reset", gfn(0), guest.domain.p2m.max_pages);
+        guest_check("a reset");
         lock_release(&guest.lock);
         guest_discard(haddr_add(guest.host.ram, RESTART_KEPT_BYTES),
                       guest.host.ram_bytes - RESTART_KEPT_BYTES);
@@ -402,7 +438,9 @@ static int check_target(pages_t target_pages, pages_t *total_pages)
 static int set_target(pages_t target_pages)
 {
     lock_acquire(&guest.lock);
+    guest_check("what came before a new target");
     int err = domain_set_target(&guest.domain, target_pages);
+    guest_did("set-target", gfn(0), target_pages, err);
     if (err == 0) {
         guest.reached_noted = false;
         guest_note(GUEST_TARGET_CHANGED);
@@ -489,6 +527,7 @@ void guest_die(void)
 {
     lock_acquire(&guest.lock);
     if (guest.domain.state != DOMAIN_DYING) {
+        guest_check("what came before the end");
         domain_begin_dying(&guest.domain);
         guest_note(GUEST_DYING);
         pthread_cond_signal(&guest.upkeep);
@@ -503,6 +542,7 @@ void guest_die(void)
         }
         lock_acquire(&guest.lock);
         err = domain_drain_step(&guest.domain, DRAIN_STEP_PAGES, &left);
+        guest_did("drain", gfn(0), left, err);
         lock_release(&guest.lock);
     }
 }

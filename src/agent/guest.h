@@ -13,8 +13,9 @@
 #include "host/memory.h"
 
 struct guest_options {
-    bool pause;   /* when exhausted: wait for a larger target instead of ending */
-    bool reserve; /* keep a reserve of cached superpages */
+    bool pause;           /* when exhausted: wait for a larger target instead of ending */
+    bool reserve;         /* keep a reserve of cached superpages */
+    const char *programs; /* names and versions, for reports; NULL: unknown */
     /* Called, under the domain's lock, when there is a new event: must neither
      * wait nor call back. */
     void (*on_event)(void);

@@ -8,6 +8,7 @@
 #define BALLAST_AGENT_GUEST_STATE_H
 
 #include "agent/guest.h"
+#include "agent/history.h"
 #include "base/histogram.h"
 #include "base/lock.h"
 #include "host/linux_host.h"
@@ -24,6 +25,7 @@ struct guest_state {
     /* Guards the members from here to `upkeep`. */
     struct lock lock;
     struct domain domain;
+    struct history history;
     struct histogram latency;
     struct guest_event events[GUEST_EVENTS_KEPT]; /* number n is at n % GUEST_EVENTS_KEPT */
     uint64_t events_made;
@@ -53,9 +55,26 @@ void guest_settled(void);
 /* Waiting faults may have a page now. */
 void guest_kick(void);
 
-/* End the process: the domain ran out, or its state is wrong. Any thread; it
- * need not hold the lock, for nobody else will use the domain again. */
+/*
+ * Under the lock, after each operation on the domain: keeps it for a report, and
+ * sees whether the sums of the equations hold still. If not, or if the error is
+ * -EIO, the process ends. Returns the error.
+ */
+int guest_did(const char *operation, gfn_t at, pages_t pages, int err);
+
+/* Under the lock: sees whether all equations hold, which takes a pass over the
+ * metadata. If not, the process ends. */
+void guest_check(const char *when);
+
+/* Ends the process: the domain ran out. Any thread; it need not hold the lock. */
 __attribute__((noreturn)) void guest_stop_exhausted(gfn_t at);
+
+/*
+ * Ends the process: the domain's state is wrong, or cannot be got at. The guest
+ * is frozen at once: its memory can no longer be vouched for. Then a report is
+ * left (see postmortem.h) and printed, after a line that says where it is. Any
+ * thread; it need not hold the lock, for nobody else may use the domain again.
+ */
 __attribute__((noreturn)) void guest_stop_broken(const char *operation, gfn_t at);
 
 /* Start a thread of ours: detached, deaf to signals, with a small stack. */
@@ -64,5 +83,6 @@ int guest_start_thread(const char *name, void *(*function)(void *));
 /* The threads. */
 void *faults_thread(void *unused);
 void *upkeep_thread(void *unused);
+void *watch_thread(void *unused);
 
 #endif

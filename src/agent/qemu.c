@@ -3,8 +3,10 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -169,6 +171,7 @@ int qemu_require_discards(void)
 
 static struct qemu_hooks hooks;
 static atomic_bool machine_ready;
+static char version_text[32];
 static atomic_uint_fast64_t balloon_bytes; /* the last that was asked for; 0: nothing yet */
 
 static void on_ready(struct notifier *self, void *data)
@@ -302,10 +305,17 @@ void qemu_set_hooks(const struct qemu_hooks *the_hooks)
     functions.qemu_add_vm_change_state_handler(on_run_state, NULL);
     struct version_info *version = functions.qmp_query_version(NULL);
     error_is_in_data = version->qemu->major < 9;
+    snprintf(version_text, sizeof(version_text), "%" PRId64 ".%" PRId64 ".%" PRId64,
+             version->qemu->major, version->qemu->minor, version->qemu->micro);
     functions.qapi_free_VersionInfo(version);
     functions.postcopy_add_notifier(&postcopy);
     functions.precopy_add_notifier(&precopy);
     functions.device_listener_register(&devices);
+}
+
+const char *qemu_version(void)
+{
+    return version_text;
 }
 
 void qemu_ask_balloon(uint64_t bytes)

@@ -67,6 +67,9 @@ struct qemu_hooks {
  */
 void qemu_set_hooks(const struct qemu_hooks *hooks);
 
+/* QEMU's version, as "7.2.0"; "" before qemu_set_hooks. */
+const char *qemu_version(void);
+
 /* Within `round`: this round need not send these pages of guest RAM, unless they
  * are written to from here on. Takes QEMU's lock of its migration bitmap, which
  * nobody holds who waits for a page of guest RAM, but for the calling thread. */

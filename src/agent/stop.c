@@ -11,11 +11,16 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
 #include <termios.h>
+#include <time.h>
 #include <unistd.h>
 
 /* How long the end may wait for somebody to read the last line. */
 #define SAY_MS 1000
+/* And how long it may take altogether. */
+#define DEADLINE_S 10
 
 static const char *domain_directory;
 static struct termios terminal;
@@ -58,36 +63,93 @@ void stop_remove_files(void)
     rmdir(domain_directory);
 }
 
-/* Whoever should read it may not: the process ends all the same. */
-static void say(const char *line, size_t length)
+/* Whoever should read it may not: the process ends all the same. A pipe or
+ * terminal that can be written to takes so much at once without waiting. */
+#define SAY_AT_ONCE_BYTES 512
+static void say(const char *text, size_t length)
 {
     struct pollfd errors = {.fd = STDERR_FILENO, .events = POLLOUT};
-    if (poll(&errors, 1, SAY_MS) == 1) {
-        ssize_t ignored = write(STDERR_FILENO, line, length);
-        (void)ignored;
+    while (length != 0 && poll(&errors, 1, SAY_MS) == 1) {
+        size_t piece = length < SAY_AT_ONCE_BYTES ? length : SAY_AT_ONCE_BYTES;
+        ssize_t wrote = write(STDERR_FILENO, text, piece);
+        if (wrote <= 0) {
+            break;
+        }
+        text += wrote;
+        length -= (size_t)wrote;
     }
 }
 
-void stop(enum ballast_exit status, const char *format, ...)
+/* Has the kernel kill us if the end takes too long: a thread may be stuck that
+ * holds what we need, and writing may wait where it should not. */
+static void set_deadline(void)
+{
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGKILL};
+    struct itimerspec limit = {.it_value = {.tv_sec = DEADLINE_S}};
+    int timer; /* not timer_create(), which may allocate */
+    if (syscall(SYS_timer_create, CLOCK_MONOTONIC, &event, &timer) == 0) {
+        syscall(SYS_timer_settime, timer, 0, &limit, NULL);
+    }
+}
+
+void stop_begin(void)
 {
     static atomic_flag stopping = ATOMIC_FLAG_INIT;
     while (atomic_flag_test_and_set(&stopping)) {
         pause(); /* somebody else is at it; the process ends under us */
     }
+    set_deadline();
+}
+
+const char *stop_keep(const char *text)
+{
+    static char path[PATH_MAX + 32];
+    if (domain_directory == NULL) {
+        return NULL;
+    }
+    snprintf(path, sizeof(path), "%s/%s", domain_directory, BALLAST_REPORT_NAME);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        return NULL;
+    }
+    size_t length = strlen(text);
+    bool whole = write(fd, text, length) == (ssize_t)length;
+    close(fd);
+    return whole ? path : NULL;
+}
+
+__attribute__((noreturn, format(printf, 3, 0))) static void
+end(enum ballast_exit status, const char *more, const char *format, va_list arguments)
+{
     restore_terminal();
     progress_end();
 
     static char line[1024];
-    va_list arguments;
-    va_start(arguments, format);
     int prefix = snprintf(line, sizeof(line), "ballast: ");
     int text = vsnprintf(line + prefix, sizeof(line) - (size_t)prefix - 1, format, arguments);
-    va_end(arguments);
     size_t length = (size_t)prefix + (size_t)(text > 0 ? text : 0);
     length = length < sizeof(line) - 1 ? length : sizeof(line) - 2;
     line[length] = '\n';
     say(line, length + 1);
+    if (more != NULL) {
+        say(more, strlen(more));
+    }
 
     stop_remove_files();
     _exit(status);
+}
+
+void stop_end(enum ballast_exit status, const char *more, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    end(status, more, format, arguments);
+}
+
+void stop(enum ballast_exit status, const char *format, ...)
+{
+    va_list arguments;
+    stop_begin();
+    va_start(arguments, format);
+    end(status, NULL, format, arguments);
 }

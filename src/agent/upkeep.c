@@ -55,6 +55,7 @@ static uint64_t recover(void)
     lock_acquire(&guest.lock);
     if (found) {
         domain_recover_end(&guest.domain, err == 0);
+        guest_did("recover", at, SUPERPAGE_PAGES, err);
     }
     uint64_t pause_ns = err == -ENOMEM ? NO_HUGE_PAUSE_NS : RECOVER_REST * (now_ns - began_ns);
     return now_ns + (round_over ? max_u64(pause_ns, ROUND_PAUSE_NS) : pause_ns);
@@ -84,14 +85,15 @@ void *upkeep_thread(void *unused)
     for (;;) {
         bool more = false;
         pages_t before = guest.domain.total_pages;
+        pages_t cached = guest.domain.cache.pages;
         int err = step(&more);
+        if (err != 0 || cached != guest.domain.cache.pages) {
+            guest_did("upkeep", gfn(0), 0, err);
+        }
         bool gave = guest.domain.total_pages != before;
         guest_settled();
         if (err == -ESHUTDOWN || err == -ESRCH) {
             break; /* dying: there is nothing to work ahead for */
-        }
-        if (err == -EIO) {
-            guest_stop_broken("upkeep", gfn(0));
         }
         if (err == 0 && !more && !gave) {
             if (domain_wants_recovery(&guest.domain) && clock_now_ns() >= recover_ns) {

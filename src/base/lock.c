@@ -16,23 +16,47 @@ void lock_init(struct lock *lock, enum lock_rank rank)
     lock->rank = rank;
 }
 
-void lock_acquire(struct lock *lock)
+static void note_held(const struct lock *lock)
 {
 #ifndef NDEBUG
     if (held_ranks >> lock->rank) {
         abort(); /* a lock of this rank or above is held */
     }
     held_ranks |= 1U << lock->rank;
+#else
+    (void)lock;
 #endif
+}
+
+static void note_free(const struct lock *lock)
+{
+#ifndef NDEBUG
+    held_ranks &= ~(1U << lock->rank);
+#else
+    (void)lock;
+#endif
+}
+
+void lock_acquire(struct lock *lock)
+{
+    note_held(lock);
     pthread_mutex_lock(&lock->mutex);
+}
+
+bool lock_acquire_until(struct lock *lock, const struct timespec *limit)
+{
+    note_held(lock);
+    bool got = pthread_mutex_clocklock(&lock->mutex, CLOCK_MONOTONIC, limit) == 0;
+    if (!got) {
+        note_free(lock);
+    }
+    return got;
 }
 
 void lock_release(struct lock *lock)
 {
     pthread_mutex_unlock(&lock->mutex);
-#ifndef NDEBUG
-    held_ranks &= ~(1U << lock->rank);
-#endif
+    note_free(lock);
 }
 
 void lock_wait(struct lock *lock, pthread_cond_t *condition)

@@ -12,7 +12,9 @@
 #define BALLAST_BASE_LOCK_H
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 enum lock_rank {
     LOCK_RANK_TARGET = 1, /* agent/guest.c: changes of the target, one at a time */
@@ -32,6 +34,10 @@ struct lock {
 void lock_init(struct lock *lock, enum lock_rank rank);
 void lock_acquire(struct lock *lock);
 void lock_release(struct lock *lock);
+
+/* The same as lock_acquire, but only until then by CLOCK_MONOTONIC: false if it
+ * could not be had. */
+bool lock_acquire_until(struct lock *lock, const struct timespec *limit);
 
 /* Lets go of the lock, waits for the condition, and takes the lock again.
  * Returns also for no reason: look again at what was waited for. */

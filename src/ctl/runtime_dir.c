@@ -355,6 +355,30 @@ int runtime_clean(const char *base, const char *name)
     return ret;
 }
 
+int runtime_forget_report(const char *base, const char *name)
+{
+    int base_fd = -1;
+    int dir_fd;
+    int ret;
+
+    if (!runtime_name_is_valid(name)) {
+        return -EINVAL;
+    }
+    ret = open_base(base, &base_fd);
+    if (ret < 0) {
+        return ret == -ENOENT ? 0 : ret;
+    }
+    dir_fd = openat(base_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if ((dir_fd < 0 || unlinkat(dir_fd, BALLAST_REPORT_NAME, 0) < 0) && errno != ENOENT) {
+        ret = -errno;
+    }
+    if (dir_fd >= 0) {
+        close(dir_fd);
+    }
+    close(base_fd);
+    return ret;
+}
+
 static int look_at(int base_fd, const char *name, enum runtime_state *state)
 {
     int dir = openat(base_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);

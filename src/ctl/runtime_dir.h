@@ -75,6 +75,10 @@ void runtime_dir_close(struct runtime_dir *dir);
  * said. */
 int runtime_clean(const char *base, const char *name);
 
+/* Removes the report that a domain of this name left when its state was wrong
+ * (BALLAST_REPORT_NAME), which nothing else here does: 0 if there is none now. */
+int runtime_forget_report(const char *base, const char *name);
+
 /* Looks at one domain. Takes no lock for longer than it looks. */
 int runtime_look(const char *base, const char *name, enum runtime_state *state);
 

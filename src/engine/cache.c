@@ -240,6 +240,9 @@ const char *cache_check(const struct cache *cache)
 {
     pages_t pages = 0;
     slot_index_t listed = 0;
+    if (cache->fresh > cache->count) {
+        return "cache: every slot below fresh is on one list";
+    }
     for (int list = 0; list < CACHE_LISTS; list++) {
         slot_index_t length = 0;
         for (slot_index_t slot = cache->heads[list]; slot != SLOT_NONE;

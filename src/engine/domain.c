@@ -276,25 +276,27 @@ int domain_drain_step(struct domain *domain, pages_t step_pages, pages_t *left_p
     return 0;
 }
 
-const char *domain_check(const struct domain *domain)
+void domain_declare_broken(struct domain *domain)
 {
-    const char *broken = p2m_check(&domain->p2m);
-    if (broken == NULL) {
-        broken = cache_check(&domain->cache);
-    }
-    if (broken != NULL) {
-        return broken;
-    }
+    domain->state = DOMAIN_BROKEN;
+}
+
+const char *domain_check_sums(const struct domain *domain)
+{
     const struct p2m *p2m = &domain->p2m;
-    if (p2m->ram_pages + p2m_pod_pages(p2m) + p2m->out_pages + p2m->given_pages != p2m->max_pages) {
+    /* E is what the others leave of max: they must leave something. */
+    if (p2m->ram_pages > p2m->max_pages || p2m->out_pages > p2m->max_pages - p2m->ram_pages ||
+        p2m->given_pages > p2m->max_pages - p2m->ram_pages - p2m->out_pages) {
         return "domain: P + E + O = max";
     }
     if (p2m->ram_pages + p2m->given_pages + domain->cache.pages != domain->total_pages) {
         return "domain: P + G + C = total";
     }
     const struct recovery *recovery = &domain->recovery;
-    if (recovery->held && p2m->entries[recovery->index].ram + p2m->entries[recovery->index].given !=
-                              SUPERPAGE_PAGES) {
+    if (recovery->held &&
+        (recovery->index >= p2m->count ||
+         p2m->entries[recovery->index].ram + p2m->entries[recovery->index].given !=
+             SUPERPAGE_PAGES)) {
         return "domain: all pages of a superpage that is being recovered are in place";
     }
     bool steady = domain->state == DOMAIN_RUNNING || domain->state == DOMAIN_EXHAUSTED;
@@ -305,4 +307,13 @@ const char *domain_check(const struct domain *domain)
         return "domain: total > target while shrinking";
     }
     return NULL;
+}
+
+const char *domain_check(const struct domain *domain)
+{
+    const char *broken = p2m_check(&domain->p2m);
+    if (broken == NULL) {
+        broken = cache_check(&domain->cache);
+    }
+    return broken != NULL ? broken : domain_check_sums(domain);
 }

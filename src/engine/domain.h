@@ -239,7 +239,14 @@ bool domain_wants_upkeep(const struct domain *domain);
 int domain_refuses(const struct domain *domain);
 
 /* Evaluates all equations. NULL, or the one that does not hold. Work: one
- * pass over the metadata. */
+ * pass over the metadata. Comes to an end, and touches nothing but the
+ * metadata, whatever is in it. */
 const char *domain_check(const struct domain *domain);
+
+/* Those of this file alone, which is a matter of some additions. */
+const char *domain_check_sums(const struct domain *domain);
+
+/* One of them does not hold: the domain is in DOMAIN_BROKEN from here on. */
+void domain_declare_broken(struct domain *domain);
 
 #endif

@@ -260,8 +260,8 @@ static const char *check_list(const struct p2m *p2m)
     uint64_t older = p2m->births + 1;
     bool saw_sweep = p2m->sweep_hand == P2M_NONE, saw_eager = p2m->eager_hand == P2M_NONE;
     for (p2m_index_t i = p2m->oldest; i != P2M_NONE; i = p2m->entries[i].next) {
-        const struct p2m_entry *entry = &p2m->entries[i];
-        if (length++ == p2m->count || in_place(entry) == 0 || entry->prev != prev) {
+        if (i >= p2m->count || length++ == p2m->count || in_place(&p2m->entries[i]) == 0 ||
+            p2m->entries[i].prev != prev) {
             return "p2m: an entry is on the populated list <=> ram + given > 0";
         }
         uint64_t age = p2m_age(p2m, i);

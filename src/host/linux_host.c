@@ -61,6 +61,17 @@ static void settle(const struct linux_host *host, haddr_t to, haddr_t from, uint
     }
 }
 
+/* Keeps what failed, and returns the error. */
+static int note(struct linux_host *host, int err, struct linux_failure failure)
+{
+    if (err != 0 && err != -EAGAIN && err != -EBUSY) {
+        failure.err = err;
+        failure.kernel_err = uffd_move_errno;
+        host->failures[host->failures_made++ % LINUX_FAILURES_KEPT] = failure;
+    }
+    return err;
+}
+
 static int linux_place(void *context, cfn_t from, gfn_t to, pages_t pages, pages_t *moved)
 {
     struct linux_host *host = context;
@@ -82,7 +93,7 @@ static int linux_place(void *context, cfn_t from, gfn_t to, pages_t pages, pages
         remember(source, &host->broken_cached, target, &host->broken_guest);
     }
     *moved = bytes_to_pages(bytes);
-    return err;
+    return note(host, err, (struct linux_failure){"place", to, from, pages, *moved, 0, 0});
 }
 
 static int linux_take(void *context, gfn_t from, cfn_t to, pages_t pages, pages_t *moved)
@@ -101,7 +112,7 @@ static int linux_take(void *context, gfn_t from, cfn_t to, pages_t pages, pages_
         remember(source, &host->broken_guest, target, &host->broken_cached);
     }
     *moved = bytes_to_pages(bytes);
-    return err;
+    return note(host, err, (struct linux_failure){"take", from, to, pages, *moved, 0, 0});
 }
 
 static void linux_wake(void *context, gfn_t at, pages_t pages)
@@ -334,11 +345,13 @@ static int linux_release(void *context, cfn_t at, pages_t pages)
             split_is_huge(&host->split, superpage_of(ends[i]))) {
             int err = split_hidden(&host->split, superpage_of(ends[i]));
             if (err != 0) {
-                return err;
+                return note(host, err,
+                            (struct linux_failure){"release", gfn(0), at, pages, 0, 0, 0});
             }
         }
     }
-    return sys_madvise(begin, pages_to_bytes(pages), MADV_DONTNEED_LOCKED) == 0 ? 0 : -EIO;
+    int err = sys_madvise(begin, pages_to_bytes(pages), MADV_DONTNEED_LOCKED) == 0 ? 0 : -EIO;
+    return note(host, err, (struct linux_failure){"release", gfn(0), at, pages, 0, 0, 0});
 }
 
 /* MADV_DONTNEED_LOCKED over 2 MiB without pages has nothing to drop but the table. */
@@ -454,6 +467,16 @@ int linux_host_open(struct linux_host *host, haddr_t ram, uint64_t ram_bytes, ui
     }
     *host = made;
     return 0;
+}
+
+bool linux_host_holds(const struct linux_host *host, gfn_t at)
+{
+    return pagemap_holds(host->split.mover.pagemap, guest_address(host, at));
+}
+
+void linux_host_freeze(const struct linux_host *host)
+{
+    sys_madvise(host->ram, host->ram_bytes, MADV_DONTNEED_LOCKED);
 }
 
 void linux_host_close(struct linux_host *host)

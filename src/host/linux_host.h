@@ -22,6 +22,17 @@
 #include "host/memory.h"
 #include "host/split.h"
 
+/* An operation that the host did not do, for reports. */
+struct linux_failure {
+    const char *operation;
+    gfn_t guest;
+    cfn_t cache;
+    pages_t pages, moved_pages;
+    int err, kernel_err; /* ours; the kernel's when it last refused a move */
+};
+
+#define LINUX_FAILURES_KEPT 8
+
 struct linux_host {
     int uffd;
     haddr_t ram, cache;
@@ -37,6 +48,10 @@ struct linux_host {
     /* Why allocate last gave -ENOMEM: what was to be had, and where. */
     uint64_t short_available_bytes;
     enum memory_limit short_limit;
+    /* The last failures but -EAGAIN and -EBUSY, which are everyday matters; number
+     * n is at n % LINUX_FAILURES_KEPT. */
+    struct linux_failure failures[LINUX_FAILURES_KEPT];
+    uint64_t failures_made;
 };
 
 /* The operations; their `host` argument is a struct linux_host. */
@@ -68,6 +83,14 @@ int linux_host_prepare_step(struct linux_host *host, bool *more);
 
 /* Gives back what of it was not taken. Under the domain's lock. */
 void linux_host_unprepare(struct linux_host *host);
+
+/* Whether a page of guest RAM is in place, by what the kernel says. */
+bool linux_host_holds(const struct linux_host *host, gfn_t at);
+
+/* Takes guest RAM away from the guest, all of it, for good: whoever touches it
+ * waits for a page that does not come. For a guest whose memory can no longer be
+ * vouched for, until its process has ended. Needs no lock. */
+void linux_host_freeze(const struct linux_host *host);
 
 /* Undoes linux_host_open. Guest RAM is ordinary memory again. */
 void linux_host_close(struct linux_host *host);

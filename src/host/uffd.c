@@ -106,6 +106,8 @@ static bool has_moved(const struct uffd_mover *mover, haddr_t to, haddr_t from, 
            pagemap_holds(mover->pagemap, to);
 }
 
+int uffd_move_errno;
+
 int uffd_move(const struct uffd_mover *mover, haddr_t to, haddr_t from, uint64_t bytes, bool wake,
               uint64_t *moved_bytes)
 {
@@ -129,6 +131,7 @@ int uffd_move(const struct uffd_mover *mover, haddr_t to, haddr_t from, uint64_t
             done += (uint64_t)move.move;
             continue;
         }
+        uffd_move_errno = err;
         err = verdict_of_move(err);
         if (has_moved(mover, haddr_add(to, done), haddr_add(from, done), err)) {
             done += PAGE_BYTES;

@@ -54,6 +54,8 @@ int uffd_can_move(const struct uffd_mover *mover, haddr_t to, haddr_t from);
  * Errors are those of engine_ops.place. With `wake`, wakes whoever waits at
  * the destination.
  */
+extern int
+    uffd_move_errno; /* what the kernel last said instead of moving all; under the domain's lock */
 int uffd_move(const struct uffd_mover *mover, haddr_t to, haddr_t from, uint64_t bytes, bool wake,
               uint64_t *moved_bytes);
 

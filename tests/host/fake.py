@@ -32,6 +32,7 @@ MIB = 1 << 20
 # include/ballast/protocol.h
 EXIT_DESTROYED = 82
 EXIT_EXHAUSTED = 86
+EXIT_BROKEN = 88
 
 # Nothing here takes so long; what takes longer hangs.
 PATIENCE_S = 60
@@ -161,9 +162,9 @@ class Domain:
         said = self.process.stdout.readline().decode().strip()
         check(said == line, f"it said '{said}' instead of '{line}'")
 
-    def go_on(self):
+    def go_on(self, line=""):
         """After a line that it said."""
-        self.process.stdin.write(b"\n")
+        self.process.stdin.write(line.encode() + b"\n")
         self.process.stdin.flush()
 
     def connect(self):

@@ -32,6 +32,9 @@
  *   run, stop                  the guest runs, or does not
  *   pinned                     refuse to keep RAM discardable, as with VFIO
  *   ready                      print "ready", wait for a line
+ *   drop                       print "drop", wait for a line with an address and
+ *                              a number of bytes, and give that memory to the
+ *                              kernel behind the agent's back
  *   slow                       from here on the host takes its time: print "slow"
  *                              and wait for a line before the next look at how
  *                              much memory there is, as the agent takes before it
@@ -67,6 +70,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -662,6 +666,15 @@ static size_t number(const char *text)
     return strtoull(text, NULL, 0);
 }
 
+/* Not through madvise(), which the agent would see. */
+static void drop(void)
+{
+    char line[64] = "", *end = line;
+    must(write(1, "drop\n", 5) == 5 && read(0, line, sizeof(line) - 1) > 0, "drop");
+    unsigned long at = strtoul(line, &end, 0), bytes = strtoul(end, NULL, 0);
+    must(syscall(SYS_madvise, at, bytes, MADV_DONTNEED) == 0, "drop");
+}
+
 /* Does one command and returns how many arguments it took. */
 static int run(char **argument)
 {
@@ -760,6 +773,8 @@ static int run(char **argument)
         slow = true;
     } else if (strcmp(command, "ready") == 0) {
         must(write(1, "ready\n", 6) == 6 && read(0, line, sizeof(line)) > 0, "ready");
+    } else if (strcmp(command, "drop") == 0) {
+        drop();
     } else if (strcmp(command, "forkexit") == 0) {
         in_child(NULL);
     } else if (strcmp(command, "daemonize") == 0) {

@@ -428,7 +428,8 @@ static int populate(gfn_t at)
     model.waiting = at.n;
     model.woken = false;
     bool was_up = model.pages.up[at.n], was_in_place = fake_guest_has(&model.fake.host, at);
-    bool was_out = p2m_get(&d->p2m, at) == P2M_OUT;
+    enum p2m_state before = p2m_get(&d->p2m, at);
+    bool was_out = before == P2M_OUT;
     uint64_t faults = d->counters.faults, raced = model.raced;
     int err = domain_populate(&model.fake.domain, at);
     model.waiting = UINT64_MAX;
@@ -451,7 +452,7 @@ static int populate(gfn_t at)
     case -ENOSPC:
         expect(d->state == DOMAIN_EXHAUSTED, "-ENOSPC is exhaustion");
         expect(d->cache.pages == 0, "exhausted is who has no cached page");
-        expect(!was_up || model.pages.up[at.n], "exhaustion changes nothing");
+        expect(p2m_get(&d->p2m, at) == before, "exhaustion changes nothing");
         expect(host_failed() || model.raced != raced || !any_zero_page_to_be_had(),
                "exhausted is who has no page of zeros");
         break;

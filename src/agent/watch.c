@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The thread that sees to it that a domain whose state is wrong does not just
+ * hang, and that a wrong state is found though nobody meets it.
+ *
+ * Two of our threads read guest memory and the cache where it must be in place.
+ * Should a page be missing there after all (something in the process dropped it
+ * behind our back), the thread waits in the kernel for a page that only it could
+ * bring, or that needs the lock it holds. So here we wait for the lock, in turns
+ * of a second. If it cannot be had for STUCK_TURNS turns, while no operation ends,
+ * it will not be had any more. Turns are counted, not seconds: a process that was
+ * stopped for an hour (SIGSTOP, a debugger, a host that sleeps) has had one.
+ *
+ * With the lock, all equations are evaluated if anything was done since the last
+ * time, as long as that is a short matter.
+ */
+#include "agent/guest_state.h"
+
+#include "host/clock.h"
+
+#include <errno.h>
+#include <time.h>
+
+#define ROUND_NS UINT64_C(5000000000)
+#define TURN_S   1
+/* No operation takes so long: each does some 10 ms of work. */
+#define STUCK_TURNS 15
+/* A pass over the metadata of such a domain takes 0.04 ms, and about a millisecond
+ * if every superpage is split. */
+#define CHECK_MAX_PAGES ((UINT64_C(16) << 30) / PAGE_BYTES)
+
+static uint64_t operations(void)
+{
+    return __atomic_load_n(&guest.history.operations, __ATOMIC_RELAXED);
+}
+
+static bool take_lock(void)
+{
+    uint64_t before = operations();
+    for (unsigned turns = 0; turns < STUCK_TURNS; turns++) {
+        struct timespec limit;
+        clock_gettime(CLOCK_MONOTONIC, &limit);
+        limit.tv_sec += TURN_S;
+        if (lock_acquire_until(&guest.lock, &limit)) {
+            return true;
+        }
+        uint64_t now = operations();
+        turns = now != before ? 0 : turns;
+        before = now;
+    }
+    return false;
+}
+
+void *watch_thread(void *unused)
+{
+    (void)unused;
+    uint64_t seen = 0;
+    for (;;) {
+        clock_sleep_ns(ROUND_NS);
+        if (!take_lock()) {
+            guest_stop_broken("waiting for the domain's lock: a thread of ours is stuck", gfn(0));
+        }
+        if (operations() != seen && guest.domain.p2m.max_pages <= CHECK_MAX_PAGES) {
+            guest_check("a look now and then");
+        }
+        seen = operations();
+        lock_release(&guest.lock);
+    }
+}
