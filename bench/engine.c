@@ -7,17 +7,19 @@
  * call, so that what is measured is the engine plus the fake host's own
  * bookkeeping. A real fault costs 40 to 130 us, of which this is a part.
  *
- * Three cases, each for a max of 1 GiB to 16 TiB with the same target:
+ * Four cases, each for a max of 1 GiB to 16 TiB with the same target:
  *
- *   superpage  a guest that scrubs: each fault populates a superpage, for which
- *              the engine finds a zero one and takes it back
+ *   scrub      a guest that scrubs, from the bottom up: for each superpage that
+ *              is populated the engine finds a zero one and takes it back
+ *   superpage  the same in superpages at random from all of max
  *   single     the cache is empty and all memory in use but one page, which
  *              moves about: each fault sweeps until it finds it
  *   discard    a superpage is discarded and populated again
  *
  * Noise: each case runs `rounds` times and the median is given, with the
- * fastest and the slowest; the larger domains touch more of their metadata, and
- * what the caches of the processor make of that is part of the answer.
+ * fastest and the slowest. At random, larger domains touch more of their
+ * metadata: what the caches of the processor, and the kernel's first touch of
+ * those pages, make of that is part of the answer. bench/engine takes turns.
  */
 #include "fake_domain.h"
 
@@ -26,6 +28,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #define SP           SUPERPAGE_PAGES
@@ -47,7 +50,7 @@ static uint64_t draw(uint64_t below)
 static double now(void)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t); /* other work is not our cost */
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
@@ -58,6 +61,8 @@ static void must(int err)
         exit(1);
     }
 }
+
+static size_t metadata_used; /* bytes of the last domain's, in the end */
 
 static gfn_t some_pod_gfn(void)
 {
@@ -71,6 +76,28 @@ static gfn_t some_pod_gfn(void)
 static void do_superpage(void)
 {
     must(domain_populate(&fake.domain, some_pod_gfn()));
+}
+
+static gfn_t scrubbed; /* so far */
+
+/* Some superpages are placed ahead, and count like the others. */
+static void do_scrub(void)
+{
+    uint64_t before = fake.domain.counters.populated_2m;
+    while (fake.domain.counters.populated_2m == before) {
+        if (p2m_get(&fake.domain.p2m, scrubbed) == P2M_POD) {
+            must(domain_populate(&fake.domain, scrubbed));
+        }
+        scrubbed = gfn((scrubbed.n + SP) % fake.domain.p2m.max_pages);
+    }
+}
+
+static void prepare_scrub(void)
+{
+    scrubbed = gfn(0);
+    for (pages_t i = 0; i < TARGET_PAGES / SP; i++) {
+        do_scrub();
+    }
 }
 
 /* As often as there are superpages in the target, and some more: from here on
@@ -123,10 +150,12 @@ static const struct bench {
     void (*prepare)(void);
     void (*once)(void);
     unsigned divisor; /* of the number of operations: this one takes longer */
+    bool pairs;       /* each superpage populated is one reclaimed */
 } benches[] = {
-    {"superpage", prepare_superpage, do_superpage, 1},
-    {"single", prepare_single, do_single, 100},
-    {"discard", prepare_discard, do_discard, 1},
+    {"scrub", prepare_scrub, do_scrub, 1, true},
+    {"superpage", prepare_superpage, do_superpage, 1, true},
+    {"single", prepare_single, do_single, 100, false},
+    {"discard", prepare_discard, do_discard, 1, false},
 };
 
 static int compare_doubles(const void *a, const void *b)
@@ -146,14 +175,18 @@ static void measure(const struct bench *bench, pages_t max, unsigned rounds, uin
         bench->once(); /* to warm up */
     }
     for (unsigned round = 0; round < rounds; round++) {
+        const struct domain_counters *c = &fake.domain.counters;
+        uint64_t populated = c->populated_2m;
         double begin = now();
         for (uint64_t i = 0; i < operations; i++) {
             bench->once();
         }
-        ns[round] = (now() - begin) * 1e9 / (double)operations;
+        double took = now() - begin;
+        uint64_t done = bench->pairs ? c->populated_2m - populated : operations;
+        ns[round] = took * 1e9 / (double)done;
     }
     const struct domain_counters *c = &fake.domain.counters;
-    if (bench->once == do_superpage && c->reclaimed_2m < rounds * operations) {
+    if (bench->pairs && c->reclaimed_2m + TARGET_PAGES / SP < c->populated_2m) {
         fprintf(stderr, "bench/engine: populates were not paired with reclaims\n");
         exit(1);
     }
@@ -162,6 +195,7 @@ static void measure(const struct bench *bench, pages_t max, unsigned rounds, uin
         fprintf(stderr, "bench/engine: %s\n", wrong);
         exit(1);
     }
+    metadata_used = fake_domain_metadata_used(&fake);
     fake_domain_free(&fake);
     qsort(ns, rounds, sizeof(*ns), compare_doubles);
 }
@@ -185,12 +219,15 @@ int main(int argc, char **argv)
         {"json", no_argument, NULL, 'j'},
         {"rounds", required_argument, NULL, 'r'},
         {"operations", required_argument, NULL, 'o'},
+        {"case", required_argument, NULL, 'c'},
+        {"max-gib", required_argument, NULL, 'm'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
     bool json = false;
     unsigned rounds = 9;
-    uint64_t operations = 50000;
+    uint64_t operations = 50000, only_gib = 0;
+    const char *only = NULL;
     int option = 0;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (option) {
@@ -203,14 +240,21 @@ int main(int argc, char **argv)
         case 'o':
             operations = number(optarg, "--operations", UINT32_MAX);
             break;
+        case 'c':
+            only = optarg;
+            break;
+        case 'm':
+            only_gib = number(optarg, "--max-gib", MAX_DOMAIN_BYTES >> 30);
+            break;
         case 'h':
-            printf("usage: bench_engine [--json] [--rounds N] [--operations N]\n");
+            printf("usage: bench_engine [--json] [--rounds N] [--operations N] [--case NAME] "
+                   "[--max-gib N]\n");
             return 0;
         default:
             return 2;
         }
     }
-    static const uint64_t gibs[] = {1, 16, 256, 4096, 16384};
+    static const uint64_t gibs[] = {1, 16, 64, 256, 4096, 16384};
     if (json) {
         printf("[");
     } else {
@@ -223,14 +267,18 @@ int main(int argc, char **argv)
         for (size_t g = 0; g < sizeof(gibs) / sizeof(gibs[0]); g++) {
             double ns[MAX_ROUNDS];
             uint64_t count = operations / benches[b].divisor;
+            if ((only != NULL && strcmp(only, benches[b].name) != 0) ||
+                (only_gib != 0 && only_gib != gibs[g])) {
+                continue;
+            }
             measure(&benches[b], gibs[g] * GIB_PAGES, rounds, count == 0 ? 1 : count, ns);
             double median = ns[rounds / 2];
             if (json) {
                 printf("%s\n  {\"case\": \"%s\", \"max_gib\": %" PRIu64 ", \"rounds\": %u, "
                        "\"ns_median\": %.1f, \"ns_min\": %.1f, \"ns_max\": %.1f, "
-                       "\"pairs_per_second\": %.0f}",
+                       "\"pairs_per_second\": %.0f, \"metadata_bytes\": %zu}",
                        first ? "" : ",", benches[b].name, gibs[g], rounds, median, ns[0],
-                       ns[rounds - 1], 1e9 / median);
+                       ns[rounds - 1], 1e9 / median, metadata_used);
             } else {
                 printf("%-10s %5" PRIu64 " GiB %12.1f %12.1f %12.1f %14.0f\n", benches[b].name,
                        gibs[g], median, ns[0], ns[rounds - 1], 1e9 / median);

@@ -165,13 +165,13 @@ def describe_machine(facts):
             f"{facts['qemu'] or 'no QEMU'}, load {facts['load']:.1f}")
 
 
-def print_goals(goals):
+def print_goals(goals, prefix=""):
     """What was to be reached, and what was."""
     if goals:
         print()
     for goal in goals:
         verdict = "met" if goal["met"] else "NOT met"
-        print(f"  {verdict:<8} {goal['what']}: {show(goal['measured'])}; required {goal['goal']}")
+        print(f"  {verdict:<8} {prefix}{goal['what']}: {show(goal['measured'])}; required {goal['goal']}")
 
 
 def main(doc, add_options, run, quick=None, guests=False):

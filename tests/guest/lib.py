@@ -256,9 +256,9 @@ class Session:
                               env=self.environment, text=True, capture_output=True,
                               stdin=subprocess.DEVNULL, timeout=seconds(limit_s), check=False)
 
-    def start_qemu(self, words, target=None, name=None, options=()):
-        """Starts QEMU with just these arguments, and `ballast run` with these options. Its stderr
-        goes to a file."""
+    def start_qemu(self, words, target=None, name=None, options=(), prefix=()):
+        """Starts QEMU with just these arguments, and `ballast run` with these options, through the
+        command `prefix` if there is one. Its stderr goes to a file."""
         self.count += 1
         name = name or f"guest{self.count}"
         folder = self.folder / f"{self.count}"
@@ -267,18 +267,19 @@ class Session:
         if target is not None:
             command = [build_dir() / "tools/ballast", "run", "--name", name, "--target", target,
                        *options, "--", *command]
-        command = [str(word).replace("@FOLDER@", str(folder)) for word in command]
+        command = [str(word).replace("@FOLDER@", str(folder)) for word in [*prefix, *command]]
         with open(folder / "stderr", "wb") as stderr, open(folder / "stdout", "wb") as stdout:
             process = self.start(command, stdout=stdout, stderr=stderr)
         return Guest(self, name, process, folder, target)
 
     def start_guest(self, maximum, target=None, accel=ACCEL, append="", held=False, extra=(),
-                    kernel=None, name=None, options=(), reboots=False):
+                    kernel=None, name=None, options=(), reboots=False, prefix=(), memory=None):
         """Starts Debian's kernel with our initramfs (or another kernel, alone). `held`: it waits
-        for QMP's cont before the first instruction. `reboots`: a reset does not end it."""
+        for QMP's cont before the first instruction. `reboots`: a reset does not end it. `memory`:
+        what -m says, if more than a size."""
         kit = guest_kit()
-        words = ["-accel", accel, "-m", maximum, "-nodefaults", "-no-user-config", "-display",
-                 "none", "-serial", "file:@FOLDER@/serial", "-qmp",
+        words = ["-accel", accel, "-m", memory or maximum, "-nodefaults", "-no-user-config",
+                 "-display", "none", "-serial", "file:@FOLDER@/serial", "-qmp",
                  "unix:@FOLDER@/qmp,server=on,wait=off"]
         if not reboots:
             words += ["-no-reboot"]
@@ -291,7 +292,7 @@ class Session:
                       f"console=ttyS0 panic=-1 {append}".strip()]
         else:
             words += ["-kernel", kernel]
-        return self.start_qemu([*words, *extra], target, name, options)
+        return self.start_qemu([*words, *extra], target, name, options, prefix)
 
     def boot(self, maximum, target=None, **options):
         """Boots a guest that plays its scenario and powers off. Returns it, ended well."""
