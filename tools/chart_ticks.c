@@ -63,3 +63,15 @@ void tick_format_seconds(double seconds, double step, char text[static TICK_TEXT
 
     snprintf(text, TICK_TEXT_BYTES, "%.*f", decimals, seconds);
 }
+
+void tick_format_ns(double ns, char text[static TICK_TEXT_BYTES])
+{
+    static const char *const units[] = {"ns", "\u00b5s", "ms", "s"};
+    int unit = 0;
+
+    while (unit < 3 && ns >= 999.5) {
+        ns /= 1000;
+        unit++;
+    }
+    snprintf(text, TICK_TEXT_BYTES, "%.3g %s", ns, units[unit]);
+}

@@ -21,4 +21,7 @@ void tick_format_number(double value, char text[static TICK_TEXT_BYTES]);
 /* Writes seconds with as many decimals as the step has. */
 void tick_format_seconds(double seconds, double step, char text[static TICK_TEXT_BYTES]);
 
+/* Writes a duration: "80 µs", "1.5 ms". */
+void tick_format_ns(double ns, char text[static TICK_TEXT_BYTES]);
+
 #endif

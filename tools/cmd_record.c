@@ -1,229 +1,259 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * ballast record: writes down what a domain does, for `ballast plot` and for
- * anybody who reads JSON lines. The format is in trace.h.
+ * anybody who reads JSON lines. recorder.c does it; this is its user's side.
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "base/size.h"
 #include "cli.h"
-#include "ctl/client.h"
 #include "ctl/runtime_dir.h"
 #include "domain.h"
-#include "trace.h"
+#include "progress.h"
+#include "recorder.h"
 #include "waiting.h"
 
 static const char help[] =
-    "Usage: ballast record NAME -o TRACE [--interval MS]\n"
+    "Usage: ballast record NAME -o TRACE [--wait] [--interval MS] [--map-interval MS]\n"
     "\n"
-    "Writes a domain's counters down, one JSON object a line, until the domain is\n"
-    "gone or Ctrl-C. Every line is in the file as soon as it was taken.\n"
+    "Writes down what a domain does, one JSON object a line, until the domain is gone\n"
+    "or Ctrl-C: its counters, what happens to it, and the map of its memory. Every\n"
+    "line is in the file as soon as it was taken.\n"
     "\n"
     "Options:\n"
-    "  -o TRACE       the file to write ('-' for standard output)\n"
-    "  --interval MS  how often to ask: every 1 to 60000 ms (default: 100)\n"
+    "  -o TRACE           the file to write ('-' for standard output)\n"
+    "  --wait             wait for the domain if it is not there yet\n"
+    "  --interval MS      how often to ask: every 1 to 60000 ms (default: 100)\n"
+    "  --map-interval MS  how often to look at the map: every 1 to 60000 ms, or 0 for\n"
+    "                     never (default: 500). It is written when it has changed\n"
     "\n"
     "Examples:\n"
-    "  ballast record vm1 -o boot.trace\n"
-    "  ballast plot boot.trace -o boot.svg\n";
+    "  ballast record --wait vm1 -o boot.trace &\n"
+    "  ballast run --name vm1 --target 512M -- qemu-system-x86_64 -m 2G disk.img\n"
+    "  ballast plot boot.trace -o boot.html\n";
 
-#define INTERVAL_DEFAULT_MS 100
-#define INTERVAL_MAX_MS     60000
+#define INTERVAL_DEFAULT_MS     100
+#define MAP_INTERVAL_DEFAULT_MS 500
+#define INTERVAL_MAX_MS         60000
+/* How often to look for a domain that is awaited. */
+#define LOOK_MS          20
+#define EXIT_INTERRUPTED 130
 
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-/* Sleeps until then, or until a signal comes. */
-static void sleep_until(uint64_t deadline_ns)
-{
-    struct timespec deadline = {.tv_sec = (time_t)(deadline_ns / 1000000000u),
-                                .tv_nsec = (long)(deadline_ns % 1000000000u)};
-
-    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &deadline, NULL);
-}
-
-/* The process's RssAnon in pages, or -1. What the host pays, seen from outside. */
-static int64_t host_anon_pages(json_int_t pid)
-{
-    int64_t kilobytes = -1;
-    char line[256];
-    FILE *file;
-
-    snprintf(line, sizeof(line), "/proc/%" JSON_INTEGER_FORMAT "/status", pid);
-    file = fopen(line, "re");
-    if (file == NULL) {
-        return -1;
-    }
-    while (kilobytes < 0 && fgets(line, sizeof(line), file) != NULL) {
-        if (sscanf(line, "RssAnon: %" SCNd64 " kB", &kilobytes) != 1) {
-            kilobytes = -1;
-        }
-    }
-    fclose(file);
-    return kilobytes < 0 ? -1 : kilobytes / 4;
-}
-
-/* One recording. */
-struct recording {
+/* What was asked for. */
+struct request {
     const char *name;
     const char *path;
-    FILE *file;
-    struct ctl_client *client;
-    int interval_ms;
-    uint64_t samples;
-    uint64_t late; /* questions that were not answered in time */
+    bool wait;
+    char base[PATH_MAX];
+    sigset_t mask;
 };
 
-/* Writes and frees a line. EXIT_FAILED after it said why it could not. */
-static int write_line(const struct recording *recording, json_t *line)
+/* Shows how it goes, now and then. */
+static void show_progress(const struct recorder *recorder, const json_t *state)
 {
-    int ret = line != NULL ? 0 : -ENOMEM;
+    static int64_t next_ms;
+    char populated[SIZE_TEXT_BYTES];
+    char total[SIZE_TEXT_BYTES];
 
-    errno = EIO;
-    if (ret == 0 && (json_dumpf(line, recording->file, JSON_COMPACT) < 0 ||
-                     putc('\n', recording->file) == EOF || fflush(recording->file) != 0)) {
-        ret = -errno;
+    if (waiting_now_ms() < next_ms) {
+        return;
     }
-    json_decref(line);
+    next_ms = waiting_now_ms() + PROGRESS_MS;
+    domain_format_pages(state, "populated_pages", populated);
+    domain_format_pages(state, "total_pages", total);
+    progress_show("%" PRIu64 " s: %s, %s of %s populated, %" PRIu64
+                  " events; Ctrl-C ends the recording",
+                  recorder_elapsed_ns(recorder) / 1000000000u, domain_string(state, "state"),
+                  populated, total, recorder->event_count);
+}
+
+/* Connects to the domain, and waits until it listens: one that is being started
+ * does not yet. With --wait it may be awaited altogether. 0, or an exit status
+ * after it said why not. */
+static int connect_to(const struct request *request, struct ctl_client **client)
+{
+    const struct timespec pause = {.tv_nsec = LOOK_MS * 1000000};
+
+    while (!waiting_interrupted()) {
+        struct ctl_error error;
+        enum runtime_state alive;
+        int ret = runtime_look(request->base, request->name, &alive);
+
+        if (ret < 0 || (alive != RUNTIME_LIVE && !request->wait)) {
+            ret = domain_find(request->base, request->name);
+            if (ret != 0) {
+                return ret;
+            }
+        }
+        if (alive == RUNTIME_LIVE) {
+            ret = domain_connect(request->base, request->name, DOMAIN_ANSWER_MS, client, &error);
+            if (ret == 0) {
+                return 0;
+            }
+            if (ret != -ENOENT && ret != -ECONNREFUSED && ret != -ECONNRESET) {
+                cli_error("the domain '%s' cannot be asked: %s", request->name, error.desc);
+                return EXIT_FAILED;
+            }
+        }
+        progress_show("waiting for '%s'", request->name);
+        ppoll(NULL, 0, &pause, &request->mask);
+    }
+    cli_error("interrupted before '%s' was there; nothing was recorded", request->name);
+    return EXIT_INTERRUPTED;
+}
+
+/* Subscribes on a connection of its own: a call drops the events that precede its
+ * answer. NULL, after it said so, if the domain has no events for us. */
+static struct ctl_client *subscribe(const struct request *request)
+{
+    json_t *arguments = json_pack("{s:b}", "past", 1);
+    struct ctl_client *client = NULL;
+    struct ctl_error error;
+    json_t *result;
+    int ret = domain_connect(request->base, request->name, DOMAIN_ANSWER_MS, &client, &error);
+
+    if (ret == 0) {
+        ret = domain_call(client, "subscribe", arguments, DOMAIN_ANSWER_MS, &result, &error);
+        if (ret == 0) {
+            json_decref(result);
+        } else {
+            ctl_client_close(client);
+        }
+    }
+    json_decref(arguments);
     if (ret < 0) {
-        cli_error("the trace '%s' could not be written: %s; what was written so far is good",
-                  recording->path, strerror(-ret));
+        cli_error("the trace will have no events: %s", error.desc);
+        return NULL;
+    }
+    return client;
+}
+
+static void say_what_is_there(const struct recorder *recorder, const struct request *request)
+{
+    progress_end();
+    fprintf(stderr,
+            "ballast: %" PRIu64 " samples, %" PRIu64 " events and %" PRIu64 " maps of '%s' in %s",
+            recorder->samples, recorder->event_count, recorder->maps, request->name, request->path);
+    if (recorder->end == TRACE_END_GONE) {
+        fputs("; it is gone", stderr);
+        if (recorder->exit_status >= 0) {
+            fprintf(stderr, ", exit status %d", recorder->exit_status);
+        }
+    }
+    if (recorder->late > 0) {
+        fprintf(stderr, "; %" PRIu64 " questions were not answered in time", recorder->late);
+    }
+    fputc('\n', stderr);
+}
+
+/* Opens the file and records into it. 0, or an exit status after it said why not. */
+static int record_into_file(const struct request *request, struct recorder *recorder,
+                            const json_t *state)
+{
+    bool to_stdout = strcmp(request->path, "-") == 0;
+    int ret;
+
+    recorder->file = to_stdout ? stdout : fopen(request->path, "we");
+    if (recorder->file == NULL) {
+        cli_error("the trace '%s' cannot be written: %s; choose another file with -o",
+                  request->path, strerror(errno));
         return EXIT_FAILED;
     }
+    recorder->events = subscribe(request);
+    ret = recorder_run(recorder, state);
+    ctl_client_close(recorder->events);
+    if (fclose(recorder->file) != 0 && ret == 0) {
+        ret = -errno;
+    }
+    if (ret < 0) {
+        cli_error("the trace '%s' could not be written: %s; what was written so far is good",
+                  request->path, strerror(-ret));
+        return EXIT_FAILED;
+    }
+    say_what_is_there(recorder, request);
     return 0;
 }
 
-/* Asks until the domain is gone or we are told to stop. The first answer is in `state`. */
-static int record_samples(struct recording *recording, json_t *state)
+static int record(struct request *request, struct recorder *recorder)
 {
-    json_int_t pid = domain_integer(state, "pid");
-    uint64_t start = now_ns();
-    uint64_t next = start;
-    int ret = 0;
+    struct ctl_error error;
+    json_t *state;
+    int ret;
 
-    while (ret == 0 && !waiting_interrupted()) {
-        struct ctl_error error;
-        int asked = ctl_client_call(recording->client, "query-domain", NULL, DOMAIN_ANSWER_MS,
-                                    &state, &error);
-
-        if (asked == 0) {
-            ret =
-                write_line(recording, trace_sample(state, now_ns() - start, host_anon_pages(pid)));
-            json_decref(state);
-            recording->samples += ret == 0;
-        } else if (asked == -ETIMEDOUT) {
-            /* A domain that is held up (stopped, say) goes on later. */
-            recording->late++;
-        } else {
-            break;
-        }
-        next += (uint64_t)recording->interval_ms * 1000000u;
-        if (next < now_ns()) {
-            next = now_ns();
-        }
-        sleep_until(next);
+    waiting_catch_signals(&request->mask);
+    recorder->mask = &request->mask;
+    recorder->progress = show_progress;
+    ret = connect_to(request, &recorder->client);
+    if (ret != 0) {
+        return ret;
     }
+    if (domain_query_on(recorder->client, &state, &error) < 0) {
+        cli_error("the domain '%s' cannot be asked: %s", request->name, error.desc);
+        ret = EXIT_FAILED;
+    } else {
+        ret = record_into_file(request, recorder, state);
+        json_decref(state);
+    }
+    ctl_client_close(recorder->client);
     return ret;
 }
 
-static int record(struct recording *recording, const char *base)
+/* Reads an option's value, if it was given. 0, or an exit status after it said
+ * what is wrong. */
+static int read_interval(const char *text, int least_ms, int *ms)
 {
-    char socket_path[PATH_MAX];
-    struct ctl_error error;
-    json_t *state;
-    enum runtime_state alive;
-    int ret = domain_query(base, recording->name, &state, &error);
+    char *end;
+    long value;
 
-    if (ret < 0) {
-        if (runtime_look(base, recording->name, &alive) == 0 && alive != RUNTIME_LIVE) {
-            return cli_unknown_domain(base, recording->name);
-        }
-        cli_error("the domain '%s' cannot be asked: %s", recording->name, error.desc);
-        return EXIT_FAILED;
+    if (text == NULL) {
+        return 0;
     }
-    ret = runtime_socket_path(base, recording->name, socket_path, sizeof(socket_path));
-    if (ret == 0) {
-        ret = ctl_client_connect(socket_path, DOMAIN_ANSWER_MS, &recording->client);
+    value = strtol(text, &end, 10);
+    if (end == text || *end != '\0' || value < least_ms || value > INTERVAL_MAX_MS) {
+        return cli_usage_error("record", "'%s' is no interval: it takes %d to %d (milliseconds)",
+                               text, least_ms, INTERVAL_MAX_MS);
     }
-    if (ret < 0) {
-        cli_error("the domain '%s' cannot be asked: %s", recording->name, strerror(-ret));
-        json_decref(state);
-        return EXIT_FAILED;
-    }
-    recording->file = strcmp(recording->path, "-") == 0 ? stdout : fopen(recording->path, "we");
-    if (recording->file == NULL) {
-        cli_error("the trace '%s' cannot be written: %s; choose another file with -o",
-                  recording->path, strerror(errno));
-        ret = EXIT_FAILED;
-    }
-    waiting_catch_signals(NULL);
-    if (ret == 0) {
-        ret = write_line(recording, trace_header(state, time(NULL), recording->interval_ms));
-    }
-    if (ret == 0) {
-        ret = record_samples(recording, state);
-    }
-    json_decref(state);
-    ctl_client_close(recording->client);
-    if (recording->file != NULL && fclose(recording->file) != 0 && ret == 0) {
-        cli_error("the trace '%s' could not be written to its end: %s", recording->path,
-                  strerror(errno));
-        ret = EXIT_FAILED;
-    }
-    if (ret == 0) {
-        fprintf(stderr, "ballast: %" PRIu64 " samples of '%s' in %s", recording->samples,
-                recording->name, recording->path);
-        if (recording->late > 0) {
-            fprintf(stderr, "; %" PRIu64 " questions were not answered in time", recording->late);
-        }
-        fputc('\n', stderr);
-    }
-    return ret;
+    *ms = (int)value;
+    return 0;
 }
 
 static int run(int argc, char **argv)
 {
+    static struct request request;
     const char *interval = NULL;
-    struct recording recording = {.interval_ms = INTERVAL_DEFAULT_MS};
-    const struct cli_option options[] = {
-        {"-o", &recording.path, NULL}, {"--interval", &interval, NULL}, {NULL, NULL, NULL}};
-    char base[PATH_MAX];
-    int ret = cli_read_options_and_word(&cmd_record, options, argc, argv, "name", &recording.name);
+    const char *map_interval = NULL;
+    struct recorder recorder = {.interval_ms = INTERVAL_DEFAULT_MS,
+                                .map_interval_ms = MAP_INTERVAL_DEFAULT_MS};
+    const struct cli_option options[] = {{"-o", &request.path, NULL},
+                                         {"--wait", NULL, &request.wait},
+                                         {"--interval", &interval, NULL},
+                                         {"--map-interval", &map_interval, NULL},
+                                         {NULL, NULL, NULL}};
+    int ret = cli_read_options_and_word(&cmd_record, options, argc, argv, "name", &request.name);
 
     if (ret != 0) {
         return ret < 0 ? 0 : ret;
     }
-    if (interval != NULL) {
-        char *end;
-        long value = strtol(interval, &end, 10);
-
-        if (end == interval || *end != '\0' || value < 1 || value > INTERVAL_MAX_MS) {
-            return cli_usage_error("record", "'%s' is no interval: it takes 1 to %d (milliseconds)",
-                                   interval, INTERVAL_MAX_MS);
-        }
-        recording.interval_ms = (int)value;
-    }
-    if (recording.path == NULL) {
-        return cli_usage_error("record", "say where the trace goes with -o");
-    }
-    ret = cli_check_name("record", recording.name);
+    ret = read_interval(interval, 1, &recorder.interval_ms);
     if (ret == 0) {
-        ret = cli_find_base(base);
+        ret = read_interval(map_interval, 0, &recorder.map_interval_ms);
     }
-    if (ret != 0) {
-        return ret;
+    if (ret == 0 && request.path == NULL) {
+        ret = cli_usage_error("record", "say where the trace goes with -o");
     }
-    return record(&recording, base);
+    if (ret == 0) {
+        ret = cli_check_name("record", request.name);
+    }
+    if (ret == 0) {
+        ret = cli_find_base(request.base);
+    }
+    return ret != 0 ? ret : record(&request, &recorder);
 }
 
 const struct cli_command cmd_record = {

@@ -23,13 +23,18 @@ void picture_choose_font(cairo_t *cr, cairo_font_weight_t weight)
     cairo_select_font_face(cr, FONT, CAIRO_FONT_SLANT_NORMAL, weight);
 }
 
-void picture_text(cairo_t *cr, double x, double y, double align, double size, const char *text)
+double picture_text_width(cairo_t *cr, double size, const char *text)
 {
     cairo_text_extents_t extents;
 
     cairo_set_font_size(cr, size);
     cairo_text_extents(cr, text, &extents);
-    cairo_move_to(cr, x - align * extents.x_advance, y);
+    return extents.x_advance;
+}
+
+void picture_text(cairo_t *cr, double x, double y, double align, double size, const char *text)
+{
+    cairo_move_to(cr, x - align * picture_text_width(cr, size, text), y);
     cairo_show_text(cr, text);
 }
 

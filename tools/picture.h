@@ -26,4 +26,7 @@ void picture_choose_font(cairo_t *cr, cairo_font_weight_t weight);
 /* Writes a text whose left end, middle or right end (align 0, 0.5, 1) is at x. */
 void picture_text(cairo_t *cr, double x, double y, double align, double size, const char *text);
 
+/* The width of a text. */
+double picture_text_width(cairo_t *cr, double size, const char *text);
+
 #endif

@@ -1,53 +1,28 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Reading and writing traces. See trace.h.
+ * Reading traces. See trace.h.
  */
 #include "trace.h"
 
 #include <errno.h>
 #include <math.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/types.h"
 
-/* Keys of query-domain that do not change while a domain lives. */
-static const char *const constant_keys[] = {"name",      "pid",         "ram_start",
-                                            "ram_bytes", "cache_start", "cache_bytes"};
-
-json_t *trace_header(const json_t *state, int64_t started, int interval_ms)
-{
-    return json_pack("{s:i, s:O, s:O, s:I, s:i, s:I, s:O, s:O}", "ballast-trace", TRACE_VERSION,
-                     "name", json_object_get(state, "name"), "pid", json_object_get(state, "pid"),
-                     "started", (json_int_t)started, "interval_ms", interval_ms, "page_bytes",
-                     (json_int_t)PAGE_BYTES, "max_pages", json_object_get(state, "max_pages"),
-                     "target_pages", json_object_get(state, "target_pages"));
-}
-
-json_t *trace_sample(const json_t *state, uint64_t t_ns, int64_t host_anon_pages)
-{
-    json_t *sample = json_pack("{s:I}", "t_ns", (json_int_t)t_ns);
-
-    if (sample == NULL || json_object_update(sample, (json_t *)state) < 0) {
-        json_decref(sample);
-        return NULL;
-    }
-    for (size_t i = 0; i < sizeof(constant_keys) / sizeof(constant_keys[0]); i++) {
-        json_object_del(sample, constant_keys[i]);
-    }
-    if (host_anon_pages >= 0) {
-        json_object_set_new(sample, "host_anon_pages", json_integer(host_anon_pages));
-    }
-    return sample;
-}
+/* Of so many maps, every second one is dropped. */
+#define MAPS_MAX 1024
 
 /* State of a reading in progress. */
 struct reading {
     struct trace trace;
     size_t room; /* samples that the array has room for */
+    size_t event_room;
+    size_t map_room;
+    double map_gap_s; /* maps that follow the last one sooner are dropped */
     size_t line;
     bool has_header;
     struct trace_error *error;
@@ -75,11 +50,12 @@ static int take_header(struct reading *reading, const json_t *line)
     if (!json_is_integer(version)) {
         return bad(reading, "is not the header of a trace; make one with 'ballast record'");
     }
-    if (json_integer_value(version) != TRACE_VERSION) {
+    if (json_integer_value(version) < TRACE_VERSION_OLDEST ||
+        json_integer_value(version) > TRACE_VERSION) {
         return bad(reading,
                    "says trace version %" JSON_INTEGER_FORMAT
-                   ", and this program knows version %d; use the ballast that recorded it",
-                   json_integer_value(version), TRACE_VERSION);
+                   ", and this program knows versions %d to %d; use the ballast that recorded it",
+                   json_integer_value(version), TRACE_VERSION_OLDEST, TRACE_VERSION);
     }
     if (name == NULL || strlen(name) > BALLAST_NAME_MAX_BYTES) {
         return bad(reading, "has no domain name");
@@ -90,31 +66,65 @@ static int take_header(struct reading *reading, const json_t *line)
     return 0;
 }
 
-static int grow(struct reading *reading)
+/* Makes room in an array for one more than `count`. */
+static int make_room(void **array, size_t count, size_t *room, size_t bytes_each)
 {
-    size_t room = reading->room > 0 ? 2 * reading->room : 256;
-    struct trace_sample *samples =
-        reallocarray(reading->trace.samples, room, sizeof(reading->trace.samples[0]));
+    size_t more = *room > 0 ? 2 * *room : 256;
+    void *larger;
 
-    if (samples == NULL) {
+    if (count < *room) {
+        return 0;
+    }
+    larger = reallocarray(*array, more, bytes_each);
+    if (larger == NULL) {
         return -ENOMEM;
     }
-    reading->trace.samples = samples;
-    reading->room = room;
+    *array = larger;
+    *room = more;
     return 0;
 }
 
-static int take_sample(struct reading *reading, const json_t *line)
+/* NAN if there is no such number. */
+static double number_or_nan(const json_t *object, const char *key)
 {
-    struct trace_sample sample = {.host_anon = NAN};
-    double t_ns = 0;
+    const json_t *value = json_object_get(object, key);
+
+    return json_is_integer(value) && json_integer_value(value) >= 0
+               ? (double)json_integer_value(value)
+               : NAN;
+}
+
+/* A word; it is cut if it is too long, and "" if there is none. */
+static void copy_word(const json_t *object, const char *key,
+                      char word[static TRACE_WORD_MAX_BYTES + 1])
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    size_t length = text != NULL ? strnlen(text, TRACE_WORD_MAX_BYTES) : 0;
+
+    if (length > 0) {
+        /* Not in the middle of a character. */
+        while (length > 0 && (text[length] & 0xc0) == 0x80) {
+            length--;
+        }
+        memcpy(word, text, length);
+    }
+    word[length] = '\0';
+}
+
+static int take_sample(struct reading *reading, const json_t *line, double t_s)
+{
+    struct trace_sample sample = {
+        .t_s = t_s,
+        .host_anon = number_or_nan(line, "host_anon_pages"),
+        .p50_ns = number_or_nan(line, "fault_p50_ns"),
+        .p99_ns = number_or_nan(line, "fault_p99_ns"),
+    };
     double reclaimed_2m = 0;
     double reclaimed_4k = 0;
     const struct {
         const char *key;
         double *value;
     } wanted[] = {
-        {"t_ns", &t_ns},
         {"max_pages", &sample.max},
         {"target_pages", &sample.target},
         {"populated_pages", &sample.populated},
@@ -125,29 +135,166 @@ static int take_sample(struct reading *reading, const json_t *line)
         {"reclaimed_2m", &reclaimed_2m},
         {"reclaimed_4k", &reclaimed_4k},
     };
-    const json_t *host_anon = json_object_get(line, "host_anon_pages");
+    struct trace *trace = &reading->trace;
 
     for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
-        const json_t *value = json_object_get(line, wanted[i].key);
-
-        if (!json_is_integer(value) || json_integer_value(value) < 0) {
+        *wanted[i].value = number_or_nan(line, wanted[i].key);
+        if (isnan(*wanted[i].value)) {
             return bad(reading, "has no number '%s'", wanted[i].key);
         }
-        *wanted[i].value = (double)json_integer_value(value);
     }
-    sample.t_s = t_ns / 1e9;
     sample.reclaims = reclaimed_2m + reclaimed_4k;
-    if (json_is_integer(host_anon)) {
-        sample.host_anon = (double)json_integer_value(host_anon);
+    copy_word(line, "state", sample.state);
+    if (sample.faults == 0) {
+        sample.p50_ns = sample.p99_ns = NAN; /* there is none yet */
     }
-    if (reading->trace.count > 0 &&
-        sample.t_s < reading->trace.samples[reading->trace.count - 1].t_s) {
-        return bad(reading, "is earlier than the line before it");
+    if (trace->count > 0 && t_s < trace->samples[trace->count - 1].t_s) {
+        return bad(reading, "is earlier than the sample before it");
     }
-    if (reading->trace.count == reading->room && grow(reading) < 0) {
+    if (make_room((void **)&trace->samples, trace->count, &reading->room, sizeof(sample)) < 0) {
         return -ENOMEM;
     }
-    reading->trace.samples[reading->trace.count++] = sample;
+    trace->samples[trace->count++] = sample;
+    return 0;
+}
+
+static int take_event(struct reading *reading, const json_t *line, double t_s)
+{
+    const json_t *data = json_object_get(line, "data");
+    struct trace_event event = {
+        .t_s = t_s,
+        .target = number_or_nan(data, "target_pages"),
+        .total = number_or_nan(data, "total_pages"),
+        .cache = number_or_nan(data, "cache_pages"),
+        .pod_entries = number_or_nan(data, "pod_entries_pages"),
+    };
+    struct trace *trace = &reading->trace;
+    size_t at = trace->event_count;
+
+    copy_word(line, "event", event.name);
+    if (event.name[0] == '\0') {
+        return bad(reading, "has no name 'event'");
+    }
+    if (make_room((void **)&trace->events, at, &reading->event_room, sizeof(event)) < 0) {
+        return -ENOMEM;
+    }
+    /* Their times are those of another clock; they come nearly in order. */
+    for (; at > 0 && trace->events[at - 1].t_s > t_s; at--) {
+        trace->events[at] = trace->events[at - 1];
+    }
+    trace->events[at] = event;
+    trace->event_count++;
+    return 0;
+}
+
+/* Keeps every second map, and from here on no more often than that. */
+static void drop_maps(struct reading *reading)
+{
+    struct trace *trace = &reading->trace;
+    size_t kept = 0;
+
+    for (size_t i = 0; i < trace->map_count; i++) {
+        if (i % 2 == 0) {
+            trace->maps[kept++] = trace->maps[i];
+        } else {
+            free(trace->maps[i].text);
+        }
+    }
+    trace->map_count = kept;
+    reading->map_gap_s = (trace->maps[kept - 1].t_s - trace->maps[0].t_s) / (double)kept;
+}
+
+/* Is this a map of so many superpages? */
+static bool is_map(const char *text, json_int_t superpages)
+{
+    char *letters;
+    bool is;
+
+    if (text == NULL || superpages <= 0 ||
+        superpages > (json_int_t)(MAX_DOMAIN_BYTES / SUPERPAGE_BYTES)) {
+        return false;
+    }
+    letters = malloc((size_t)superpages);
+    is = letters != NULL && ctl_map_unpack(text, letters, (size_t)superpages) == 0;
+    free(letters);
+    return is;
+}
+
+static int take_map(struct reading *reading, const json_t *line, double t_s)
+{
+    const char *text = json_string_value(json_object_get(line, "map"));
+    json_int_t superpages = json_integer_value(json_object_get(line, "superpages"));
+    struct trace *trace = &reading->trace;
+    struct trace_map map = {.t_s = t_s};
+    const struct trace_map *last = trace->map_count > 0 ? &trace->maps[trace->map_count - 1] : NULL;
+
+    if (!is_map(text, superpages)) {
+        return bad(reading, "has no usable map");
+    }
+    if (last != NULL && (size_t)superpages != trace->superpages) {
+        return bad(reading, "has a map of another size than those before it");
+    }
+    if (last != NULL && t_s < last->t_s) {
+        return bad(reading, "is earlier than the map before it");
+    }
+    if (last != NULL && t_s - last->t_s < reading->map_gap_s) {
+        return 0;
+    }
+    if (make_room((void **)&trace->maps, trace->map_count, &reading->map_room, sizeof(map)) < 0) {
+        return -ENOMEM;
+    }
+    map.text = strdup(text);
+    if (map.text == NULL) {
+        return -ENOMEM;
+    }
+    trace->superpages = (size_t)superpages;
+    trace->maps[trace->map_count++] = map;
+    if (trace->map_count == MAPS_MAX) {
+        drop_maps(reading);
+    }
+    return 0;
+}
+
+static int take_end(struct reading *reading, const json_t *line, double t_s)
+{
+    const char *end = json_string_value(json_object_get(line, "end"));
+    double status = number_or_nan(line, "exit_status");
+
+    if (end == NULL) {
+        return bad(reading, "has no word 'end'");
+    }
+    reading->trace.end = strcmp(end, "gone") == 0 ? TRACE_END_GONE : TRACE_END_STOPPED;
+    reading->trace.end_s = t_s;
+    reading->trace.exit_status = status <= 255 ? (int)status : -1;
+    return 0;
+}
+
+/* Takes a line that is not the header. Those of a kind that is not known are
+ * passed over. */
+static int take_record(struct reading *reading, const json_t *line)
+{
+    static const struct {
+        const char *kind;
+        int (*take)(struct reading *reading, const json_t *line, double t_s);
+        bool may_precede; /* the recording */
+    } kinds[] = {
+        {"sample", take_sample, false},
+        {"event", take_event, true},
+        {"map", take_map, false},
+        {"end", take_end, false},
+    };
+    const json_t *word = json_object_get(line, "kind");
+    const char *kind = word != NULL ? json_string_value(word) : "sample";
+    const json_t *t_ns = json_object_get(line, "t_ns");
+
+    for (size_t i = 0; kind != NULL && i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        if (strcmp(kinds[i].kind, kind) == 0) {
+            if (!json_is_integer(t_ns) || (json_integer_value(t_ns) < 0 && !kinds[i].may_precede)) {
+                return bad(reading, "has no number 't_ns'");
+            }
+            return kinds[i].take(reading, line, (double)json_integer_value(t_ns) / 1e9);
+        }
+    }
     return 0;
 }
 
@@ -159,7 +306,7 @@ static int take_line(struct reading *reading, const char *text, size_t length)
     if (!json_is_object(line)) {
         ret = bad(reading, "is not a JSON object");
     } else {
-        ret = reading->has_header ? take_sample(reading, line) : take_header(reading, line);
+        ret = reading->has_header ? take_record(reading, line) : take_header(reading, line);
     }
     json_decref(line);
     return ret;
@@ -193,7 +340,7 @@ static int read_lines(struct reading *reading, FILE *file)
 
 int trace_read(const char *path, struct trace *trace, struct trace_error *error)
 {
-    struct reading reading = {.error = error};
+    struct reading reading = {.error = error, .trace = {.exit_status = -1}};
     FILE *file = fopen(path, "re");
     int ret = file != NULL ? 0 : -errno;
 
@@ -212,8 +359,48 @@ int trace_read(const char *path, struct trace *trace, struct trace_error *error)
     return ret;
 }
 
+/* Of samples [first, last), keeps those that trace_thin() promises; `kept` is
+ * where they go. Returns how many they are. */
+static size_t thin_bin(struct trace_sample *samples, size_t first, size_t last, size_t kept)
+{
+    size_t least = first;
+    size_t most = first;
+    size_t from = kept;
+
+    for (size_t i = first; i < last; i++) {
+        least = samples[i].populated < samples[least].populated ? i : least;
+        most = samples[i].populated > samples[most].populated ? i : most;
+    }
+    for (size_t i = first; i < last; i++) {
+        if (i == first || i == least || i == most || i == last - 1) {
+            samples[kept++] = samples[i];
+        }
+    }
+    return kept - from;
+}
+
+void trace_thin(struct trace *trace, size_t most)
+{
+    size_t bins = most / 4;
+    size_t count = trace->count;
+    size_t kept = 0;
+
+    if (count <= most) {
+        return;
+    }
+    for (size_t bin = 0; bin < bins; bin++) {
+        kept += thin_bin(trace->samples, count * bin / bins, count * (bin + 1) / bins, kept);
+    }
+    trace->count = kept;
+}
+
 void trace_free(struct trace *trace)
 {
+    for (size_t i = 0; i < trace->map_count; i++) {
+        free(trace->maps[i].text);
+    }
+    free(trace->maps);
+    free(trace->events);
     free(trace->samples);
     *trace = (struct trace){.count = 0};
 }

@@ -52,6 +52,7 @@ class Place:
     def __init__(self):
         self.root = tempfile.mkdtemp(prefix="bl-")
         self.base = os.path.join(self.root, "run")
+        self.ballast_path = BALLAST
         self.processes = []
         self.env = dict(os.environ, BALLAST_RUNTIME_DIR=self.base)
         for name in ("LD_PRELOAD", "BALLAST_AGENT", "BALLAST_AGENT_SO"):
@@ -1010,8 +1011,9 @@ def test_any_client_can_speak(place):
     check(error["error"]["class"] == "CommandNotFound", error)
 
 
-def main():
-    tests = [(n, f) for n, f in sorted(globals().items())
+def run_all(functions):
+    """Runs the tests among a module's functions; the exit status."""
+    tests = [(n, f) for n, f in sorted(functions.items())
              if n.startswith("test_") and all(word in n for word in sys.argv[4:])]
     failed, skipped = [], []
     for name, function in tests:
@@ -1032,4 +1034,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_all(globals()))

@@ -222,14 +222,22 @@ def test_record_and_plot(session):
     guest.wait_up()
     trace = session.folder / "trace"
     recorder = session.start([lib.build_dir() / "tools/ballast", "record", guest.name, "-o", trace,
-                              "--interval", "50"])
+                              "--interval", "50", "--map-interval", "100"])
     lib.until(lambda: trace.exists() and trace.read_text().count("\n") > 2, 10,
               "the recorder should start")
     guest.qmp().call("cont")
     lib.check(guest.wait() == 0, guest.account())
     lib.check(recorder.wait(10) == 0, "the recorder should end well with the domain")
-    header, *samples = [json.loads(line) for line in trace.read_text().splitlines()]
-    lib.check(header["ballast-trace"] == 1 and header["name"] == guest.name, header)
+    header, *records = [json.loads(line) for line in trace.read_text().splitlines()]
+    lib.check(header["ballast-trace"] == 2 and header["name"] == guest.name, header)
+    samples = [record for record in records if "kind" not in record]
+    maps = [record for record in records if record.get("kind") == "map"]
+    events = [record for record in records if record.get("kind") == "event"]
+    lib.check(len(maps) > 3 and all(m["superpages"] == 512 for m in maps), maps)
+    lib.check("H" not in maps[0]["map"] and "H" in maps[-1]["map"], (maps[0], maps[-1]))
+    lib.check(events[0]["event"] == "BUILT" and events[0]["t_ns"] < 0, events)
+    lib.check(records[-1]["kind"] == "end" and records[-1]["end"] == "gone"
+              and records[-1].get("exit_status", 0) == 0, records[-1])
     lib.check(len(samples) > 20, f"only {len(samples)} samples")
     for state in samples:
         lib.check(state["populated_pages"] + state["pod_entries_pages"] + state["out_pages"]
@@ -237,7 +245,8 @@ def test_record_and_plot(session):
         lib.check(state["populated_pages"] + state["cache_pages"] == state["total_pages"]
                   == state["target_pages"], state)
     lib.check(samples[0]["faults"] < samples[-1]["faults"], "no fault was ever served")
-    for name, magic in (("p.svg", b"<?xml"), ("p.png", b"\x89PNG")):
+    for name, magic in (("p.html", b"<!DOCTYPE html>"), ("p.svg", b"<?xml"),
+                        ("p.png", b"\x89PNG")):
         done = session.ballast("plot", trace, "-o", session.folder / name)
         if "built without cairo" in done.stderr:
             raise lib.Skip("this build of ballast has no plot")
