@@ -199,7 +199,8 @@ class Demo:
                 raise Trouble("the domain did not answer for 60 s")
             time.sleep(0.02)
         self.recorder = subprocess.Popen(
-            [str(BALLAST), "record", NAME, "-o", str(OUT / "memory.trace"), "--interval", "50"],
+            [str(BALLAST), "record", NAME, "-o", str(OUT / "memory.trace"), "--interval", "50",
+             "--map-interval", "100"],
             env=self.environment, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         return control
 
@@ -267,7 +268,7 @@ class Demo:
             raise Trouble(f"the guest did not get through (QEMU's exit status {status}): "
                           f"{self.stderr() or 'no message'}\nits console ends in:\n{tail}")
         self.recorder.wait(10)
-        for picture in ("memory.svg", "memory.png"):
+        for picture in ("memory.html", "memory.svg", "memory.png"):
             drawn = subprocess.run([str(BALLAST), "plot", str(OUT / "memory.trace"), "-o",
                                     str(OUT / picture)], text=True, capture_output=True,
                                    check=False)
@@ -292,7 +293,9 @@ at each of our looks. The whole QEMU process never had more than {size(self.host
   taken back, for they held only zeros {state['reclaimed_2m']:>8} superpages, {state['reclaimed_4k']} single pages{'' if reclaims else ' (none was needed)'}
   never touched, or zero again         {size(state['pod_entries_pages'] * PAGE):>12} of PoD entries at the end
 
-The picture: demo-out/memory.svg (and .png); the trace behind it: demo-out/memory.trace""")
+The whole life of the domain, to look around in: open demo-out/memory.html in a browser
+  file://{OUT}/memory.html
+The same as a picture: demo-out/memory.svg (and .png); the trace behind them: demo-out/memory.trace""")
         if not held:
             raise Trouble("the total was not the target all the time: this is a bug in Ballast")
 
