@@ -125,6 +125,22 @@ static void look_at_swap(const struct doctor_host *host, struct findings *findin
                             "with systemd's MemorySwapMax=0");
 }
 
+static void look_at_cgroup_high(const struct memory_room *room, struct findings *findings)
+{
+    char high[SIZE_TEXT_BYTES];
+
+    if (room->cgroup_high_bytes >= room->total_bytes) {
+        return;
+    }
+    size_format(room->cgroup_high_bytes, high);
+    finding_advise(findings_add(findings, FINDING_NOTE, "cgroup-high",
+                                "a cgroup slows down who has more than %s in it (memory.high), and "
+                                "a domain that is built there crawls from then on",
+                                high),
+                   "start domains elsewhere, or raise MemoryHigh= of the unit above the sum of "
+                   "the targets");
+}
+
 static void look_at_cgroup(const struct memory_room *room, struct findings *findings)
 {
     char left[SIZE_TEXT_BYTES], limit[SIZE_TEXT_BYTES];
@@ -231,6 +247,7 @@ void doctor_look_at_memory(const struct doctor_host *host, struct findings *find
     if (memory_look(host->root, &room) == 0) {
         look_at_free_memory(&room, findings);
         look_at_cgroup(&room, findings);
+        look_at_cgroup_high(&room, findings);
     } else {
         finding_advise(findings_add(findings, FINDING_NOTE, "memory",
                                     "the kernel does not tell how much memory is free"),

@@ -178,7 +178,7 @@ static void look_at_program(const struct doctor_host *host, char *path, struct q
                             struct findings *findings)
 {
     struct host_problem problem;
-    char text[4096];
+    char text[32768]; /* each process of a script says what it lacks */
     int ret = host_check_program(path, &problem);
 
     if (ret < 0) {

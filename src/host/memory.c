@@ -61,13 +61,14 @@ struct cgroup_version {
     const char *controllers; /* second field of /proc/self/cgroup */
     const char *mount;
     const char *limit, *usage;
+    const char *high;        /* from here on it is slowed down; NULL: there is no such thing */
     const char *reclaimable; /* key in memory.stat, subtree included */
 };
 
 static const struct cgroup_version versions[] = {
-    {"", "/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file "},
-    {"", "/sys/fs/cgroup/unified", "memory.max", "memory.current", "inactive_file "},
-    {"memory", "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes",
+    {"", "/sys/fs/cgroup", "memory.max", "memory.current", "memory.high", "inactive_file "},
+    {"", "/sys/fs/cgroup/unified", "memory.max", "memory.current", "memory.high", "inactive_file "},
+    {"memory", "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", NULL,
      "total_inactive_file "},
 };
 
@@ -78,8 +79,11 @@ static const struct cgroup_version versions[] = {
 static void look_at_cgroup(const struct cgroup_version *version, const char *directory,
                            const char *name, struct memory_room *room)
 {
-    uint64_t limit, usage, reclaimable = 0;
+    uint64_t limit, usage, high, reclaimable = 0;
     char path[4352], stat[8192];
+    if (version->high != NULL && read_number(directory, version->high, &high)) {
+        room->cgroup_high_bytes = min_u64(room->cgroup_high_bytes, high);
+    }
     if (!read_number(directory, version->limit, &limit) || limit >= NO_LIMIT ||
         !read_number(directory, version->usage, &usage)) {
         return;
@@ -169,7 +173,9 @@ static int read_below(const char *root, const char *file, char *text, size_t cap
 
 int memory_look(const char *root, struct memory_room *room)
 {
-    struct memory_room found = {.cgroup_left_bytes = UINT64_MAX, .cgroup_limit_bytes = UINT64_MAX};
+    struct memory_room found = {.cgroup_left_bytes = UINT64_MAX,
+                                .cgroup_limit_bytes = UINT64_MAX,
+                                .cgroup_high_bytes = UINT64_MAX};
     char meminfo[4096], cgroups[4096];
     uint64_t total_kib, available_kib;
     if (read_below(root, "/proc/meminfo", meminfo, sizeof(meminfo)) != 0 ||

@@ -32,6 +32,9 @@ struct memory_room {
      * folder without the root. UINT64_MAX, UINT64_MAX and "" if none has one. */
     uint64_t cgroup_left_bytes, cgroup_limit_bytes;
     char cgroup[MEMORY_CGROUP_BYTES];
+    /* The least memory.high (v2) of them all: whoever has more is slowed down, and
+     * not refused. UINT64_MAX if none has one. */
+    uint64_t cgroup_high_bytes;
 };
 
 /* Reads it afresh, below `root` ("": of this host). -EIO if the kernel does not say. */

@@ -101,6 +101,15 @@ static bool has_piece(const char *text, const char *piece)
     return piece == NULL ? text[0] == '\0' : strstr(text, piece) != NULL;
 }
 
+/* Commands are commands. */
+static void check_shell(const char *commands)
+{
+    FILE *shell = popen("sh -n", "w");
+    assert_non_null(shell);
+    fputs(commands, shell);
+    assert_int_equal(pclose(shell), 0);
+}
+
 static void check_one(const struct invented *invented, size_t number, look_at *look)
 {
     static struct findings findings;
@@ -130,6 +139,7 @@ static void check_one(const struct invented *invented, size_t number, look_at *l
     }
     assert_null(strchr(finding->what, '\n'));
     assert_null(strchr(finding->advice, '\n'));
+    check_shell(finding->fix);
 }
 
 #define RELEASE "/proc/sys/kernel/osrelease"
@@ -459,6 +469,14 @@ static void cgroups(void **state)
          .level = FINDING_PROBLEM,
          .what = "0 bytes of it left",
          .advice = "memory.max"},
+        {.files = {MEMINFO,
+                   {CGROUP, "0::/a/b\n"},
+                   {V2 "/a/b/memory.high", "max\n"},
+                   {V2 "/a/memory.high", "1073741824\n"}},
+         .id = "cgroup-high",
+         .level = FINDING_NOTE,
+         .what = "more than 1 GiB",
+         .advice = "MemoryHigh="},
         /* Version 1. */
         {.files = {MEMINFO,
                    {CGROUP, "5:cpu:/x\n4:hugetlb,memory:/job/1\n"},
