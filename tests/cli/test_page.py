@@ -33,10 +33,15 @@ def populated_at(i):
     return min(i, 100) * MIB
 
 
+def state_at(i):
+    """Waits for memory from the 140th sample on, until the target is raised."""
+    return "exhausted" if 140 <= i < 150 else "running"
+
+
 def sample(i):
     target = TARGET if i < 150 else LATER_TARGET
     populated = populated_at(i)
-    return {"t_ns": int(i * INTERVAL_S * 1e9), "state": "running", "max_pages": MAX,
+    return {"t_ns": int(i * INTERVAL_S * 1e9), "state": state_at(i), "max_pages": MAX,
             "target_pages": target, "total_pages": target, "populated_pages": populated,
             "cache_pages": target - populated, "pod_entries_pages": MAX - populated, "out_pages": 0,
             "faults": 10 * i, "reclaimed_2m": i, "reclaimed_4k": i, "fault_p50_ns": 20000,
@@ -309,6 +314,19 @@ CONTRASTS = """
     return found;"""
 
 
+def test_waiting_for_memory(page):
+    """the time in which the guest waited for memory is shaded and told"""
+    page.open()
+    left, right = page.js("""
+        const box = (node) => node.getBoundingClientRect();
+        const [axis, wait] = ['.axis', '.wait'].map((name) => box(document.querySelectorAll('.plot')[1].querySelector(name)));
+        return [(wait.left - axis.left) / axis.width, (wait.right - axis.left) / axis.width];""")
+    check(abs(left - 0.7) < 0.01 and abs(right - 0.75) < 0.01, f"shaded from {left} to {right}")
+    page.browser.pointer("mouse", ("move", *page.point_of(145)))
+    check(page.text("#moment").startswith("exhausted"), page.text("#moment"))
+    page.check_clean()
+
+
 def test_colour_schemes(page):
     """light and dark, each with enough contrast"""
     backgrounds = set()
@@ -389,5 +407,5 @@ def test_old_recording(page):
 
 if __name__ == "__main__":
     run_tests((test_loads, test_policy_holds, test_pointing, test_slider, test_zoom, test_events,
-               test_colour_schemes, test_phone, test_for_readers_of_the_screen, test_old_recording),
+               test_waiting_for_memory, test_colour_schemes, test_phone, test_for_readers_of_the_screen, test_old_recording),
               lambda test: test.__doc__, find, Page)

@@ -55,6 +55,7 @@ function timeTicks(view, most) {
   return ticks;
 }
 
+const MARKS_MAX = 24;
 const MARGIN = {left: 62, right: 10, top: 8, bottom: 22};
 
 class Panel {
@@ -144,7 +145,8 @@ class Panel {
     const clip = svg('clipPath', {id}, svg('rect', {
       x: MARGIN.left, y: MARGIN.top - 3, width: this.width, height: this.height + 4,
     }));
-    const shapes = svg('g', {'clip-path': `url(#${id})`}, ...this.areas(drawn), ...this.lines(drawn));
+    const shapes = svg('g', {'clip-path': `url(#${id})`}, ...this.areas(drawn), ...this.lines(drawn),
+      ...this.waits());
     this.svg.replaceChildren(clip, ...this.axes(), shapes, ...this.marks(), this.cursor);
   }
 
@@ -215,8 +217,19 @@ class Panel {
     });
   }
 
+  /* Shades the stretches in which the guest waited for memory. */
+  waits() {
+    return waits.filter(({from, to}) => to >= this.view.from && from <= this.view.to)
+      .map(({from, to}) => svg('rect', {
+        x: this.x(from).toFixed(1), y: MARGIN.top, width: Math.max(1, this.x(to) - this.x(from)).toFixed(1),
+        height: this.height, class: 'wait',
+      }));
+  }
+
+  /* Very many would hide what they mark: then the lane above has them alone. */
   marks() {
-    return groups.filter((group) => this.x(group.t) >= MARGIN.left && group.t <= this.view.to)
+    const inView = groups.filter(({t}) => t >= this.view.from && t <= this.view.to);
+    return (inView.length > MARKS_MAX ? [] : inView)
       .map((group) => svg('path', {
         d: `M${this.x(group.t).toFixed(1)} ${MARGIN.top}V${MARGIN.top + this.height}`, class: 'mark',
       }));

@@ -106,6 +106,20 @@ function showTime(us, digits = end < 120e6 ? 2 : 1) {
   return sign + text + (digits > 0 ? (seconds - whole).toFixed(digits).slice(1) : '');
 }
 
+/* The stretches of time in which the guest waited for memory: {from, to}. */
+const waits = [];
+data.state.forEach((state, i) => {
+  if (state === 'exhausted') {
+    const until = data.t[Math.min(i + 1, count - 1)];
+    const last = waits[waits.length - 1];
+    if (last && last.to === data.t[i]) {
+      last.to = until;
+    } else {
+      waits.push({from: data.t[i], to: until});
+    }
+  }
+});
+
 /* Events in a row that have one name, as one: {name, words, t, last, events}. */
 const groups = [];
 for (const event of data.events) {

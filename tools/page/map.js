@@ -153,27 +153,26 @@ class MapStrip extends Panel {
     for (let x = 0; x < width; x++) {
       const index = mapAt(view.from + (view.to - view.from) * (x + 0.5) / width);
       for (let y = 0; index >= 0 && y < height; y++) {
-        const at = (x + width * (height - 1 - y)) * 4;
-        image.data.set(this.mean(mapLetters[index], y / height, (y + 1) / height), at);
-        image.data[at + 3] = 255;
+        this.mean(mapLetters[index], y / height, (y + 1) / height, image.data, (x + width * (height - 1 - y)) * 4);
       }
     }
     context.putImageData(image, 0, 0);
   }
 
-  /* The average colour of a share of the cells. */
-  mean(letters, from, to) {
+  /* Writes the average colour of a share of the cells as a pixel. */
+  mean(letters, from, to, pixels, at) {
     const first = Math.floor(from * letters.length);
     const last = Math.max(first + 1, Math.floor(to * letters.length));
-    if (last === first + 1) {
-      return this.palette[letters[first]];
-    }
-    const sum = [0, 0, 0];
+    let [red, green, blue] = [0, 0, 0];
     for (let i = first; i < last; i++) {
-      this.palette[letters[i]].forEach((part, k) => {
-        sum[k] += part;
-      });
+      const colour = this.palette[letters[i]];
+      red += colour[0];
+      green += colour[1];
+      blue += colour[2];
     }
-    return sum.map((part) => part / (last - first));
+    pixels[at] = red / (last - first);
+    pixels[at + 1] = green / (last - first);
+    pixels[at + 2] = blue / (last - first);
+    pixels[at + 3] = 255;
   }
 }

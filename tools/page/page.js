@@ -27,6 +27,7 @@ const panels = [
       ...(ever('out') ? [{label: 'given up (balloon)', style: 'area', colour: 'out', ...column('out')}] : []),
       {label: 'target', style: 'dashed', colour: 'target', ...column('target')},
       {label: 'max', style: 'line', colour: 'max', ...column('max')},
+      ...(waits.length > 0 ? [{label: 'waiting for memory', style: 'area', colour: 'wait-key'}] : []),
     ],
   }),
   new Panel({
@@ -150,6 +151,14 @@ function fillEvents() {
   }
 }
 
+/* Scrolls a list, and nothing else, so that an item of it is seen. */
+function showInList(list, item) {
+  const top = item.offsetTop - list.offsetTop;
+  if (top < list.scrollTop || top + item.offsetHeight > list.scrollTop + list.clientHeight) {
+    list.scrollTop = top - list.clientHeight / 3;
+  }
+}
+
 /*
  * Following the moment and the range.
  */
@@ -166,6 +175,7 @@ function showMoment() {
   eventButtons.forEach((button, k) => {
     if (groups[k] === group) {
       button.setAttribute('aria-current', 'true');
+      showInList(byId('events'), button.parentNode);
     } else {
       button.removeAttribute('aria-current');
     }
