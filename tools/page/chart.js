@@ -272,10 +272,11 @@ class Panel {
 
 /* The events' names above the charts, in rows in which they have room. */
 const LANE_ROWS = 4;
+const LANE_ROW = 16; /* pixels */
 
 class EventLane extends Panel {
   constructor() {
-    super({id: 'events', title: 'Events', unit: 'number', series: [], height: LANE_ROWS * 16 + 14});
+    super({id: 'events', title: 'Events', unit: 'number', series: [], height: LANE_ROW});
     this.legend.remove();
     this.svg.setAttribute('aria-hidden', 'true'); /* the list says it */
   }
@@ -283,36 +284,53 @@ class EventLane extends Panel {
   draw(view) {
     this.view = view;
     this.size = this.plot.clientWidth;
-    const bottom = this.spec.height - 2;
-    const ends = new Array(LANE_ROWS).fill(0);
-    const made = [svg('path', {d: `M${MARGIN.left} ${bottom + 0.5}H${MARGIN.left + this.width}`, class: 'axis'})];
-    for (const event of data.events.filter(({t}) => t >= view.from && t <= view.to)) {
-      made.push(svg('path', {d: `M${this.x(event.t).toFixed(1)} ${bottom - 6}V${bottom}`, class: 'tick'}));
-    }
-    this.svg.replaceChildren(...made, this.cursor);
-    for (const group of groups.filter(({t}) => t >= view.from && t <= view.to)) {
+    const seen = ({t}) => t >= view.from && t <= view.to;
+    const labels = groups.filter(seen).map((group) => {
       const text = group.words + (group.events.length > 1 ? ` ×${group.events.length}` : '');
-      const label = svg('text', {class: 'mark-label'}, text);
-      this.svg.append(label);
-      const width = label.getComputedTextLength();
-      const x = this.x(group.t);
-      const from = x + 4 + width > MARGIN.left + this.width + MARGIN.right ? x - 4 - width : x + 4;
-      const row = ends.findIndex((limit) => from >= limit);
-      if (row < 0) {
-        label.remove();
-        continue;
-      }
-      ends[row] = from + width + 8;
-      label.setAttribute('x', from.toFixed(1));
-      label.setAttribute('y', 12 + 16 * row);
-      this.svg.append(svg('path', {d: `M${x.toFixed(1)} ${3 + 16 * row}V${bottom}`, class: 'mark'}));
+      return {x: this.x(group.t), text: svg('text', {class: 'mark-label'}, text)};
+    });
+    this.svg.replaceChildren(...labels.map(({text}) => text));
+    const rows = this.place(labels);
+    this.bottom = rows * LANE_ROW + 10;
+    this.svg.setAttribute('height', this.bottom + 2);
+    for (const {x, row} of labels.filter((label) => label.row >= 0)) {
+      this.svg.append(svg('path', {d: `M${x.toFixed(1)} ${3 + LANE_ROW * row}V${this.bottom}`, class: 'mark'}));
     }
+    for (const event of data.events.filter(seen)) {
+      this.svg.append(svg('path', {d: `M${this.x(event.t).toFixed(1)} ${this.bottom - 6}v6`, class: 'tick'}));
+    }
+    this.svg.append(svg('path', {
+      d: `M${MARGIN.left} ${this.bottom + 0.5}H${MARGIN.left + this.width}`, class: 'axis',
+    }), this.cursor);
+  }
+
+  /* Gives each label the first row in which it has room, or -1; returns how many rows that takes. */
+  place(labels) {
+    const ends = new Array(LANE_ROWS).fill(0);
+    for (const label of labels) {
+      const width = label.text.getComputedTextLength();
+      const left = label.x + 4 + width > MARGIN.left + this.width + MARGIN.right;
+      const from = left ? label.x - 4 - width : label.x + 4;
+      label.row = ends.findIndex((limit) => from >= limit);
+      if (label.row < 0) {
+        label.text.remove();
+      } else {
+        ends[label.row] = from + width + 8;
+        label.text.setAttribute('x', from.toFixed(1));
+        label.text.setAttribute('y', 12 + LANE_ROW * label.row);
+      }
+    }
+    return Math.max(0, ...labels.map(({row}) => row + 1));
+  }
+
+  select() {
+    /* The charts show what is being chosen. */
   }
 
   point(t) {
     const visible = t >= this.view.from && t <= this.view.to;
     const x = this.x(t).toFixed(1);
     this.cursor.replaceChildren(...(visible
-      ? [svg('path', {d: `M${x} 0V${this.spec.height - 2}`, class: 'cursor'})] : []));
+      ? [svg('path', {d: `M${x} 0V${this.bottom}`, class: 'cursor'})] : []));
   }
 }
