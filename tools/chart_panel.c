@@ -143,6 +143,12 @@ static void draw_y_ticks(cairo_t *cr, const struct frame *frame, enum chart_unit
     }
 }
 
+/* The grid shows through areas, and not through a heat strip. */
+static double area_alpha(const struct chart_series *series)
+{
+    return series->style == CHART_SWATCH ? 1 : 0.85;
+}
+
 /* Fills between the stack so far, `base`, and base plus the series; base becomes that. */
 static void draw_area(cairo_t *cr, const struct frame *frame, const struct chart *chart,
                       const struct chart_series *series, double *base)
@@ -155,7 +161,7 @@ static void draw_area(cairo_t *cr, const struct frame *frame, const struct chart
         cairo_line_to(cr, frame_x(frame, chart->x[k]), frame_y(frame, base[k]));
     }
     cairo_close_path(cr);
-    picture_set_colour(cr, series->colour, 0.85);
+    picture_set_colour(cr, series->colour, area_alpha(series));
     cairo_fill(cr);
 }
 
@@ -228,7 +234,7 @@ static void draw_legend(cairo_t *cr, const struct frame *frame, const struct cha
                 continue;
             }
             if (areas) {
-                picture_set_colour(cr, series->colour, 0.85);
+                picture_set_colour(cr, series->colour, area_alpha(series));
                 cairo_rectangle(cr, x, y - 7, LEGEND_SWATCH, 14);
                 cairo_fill(cr);
             } else {

@@ -129,11 +129,11 @@ static int take_map(struct recorder *recorder)
         return 0;
     }
     if (ctl_map_query(recorder->client, DOMAIN_ANSWER_MS, &map, &error) == 0) {
-        bool changed = map.count != recorder->last_map_count ||
-                       memcmp(map.letters, recorder->last_map, map.count) != 0;
+        bool changed = map.count > 0 && (map.count != recorder->last_map_count ||
+                                         memcmp(map.letters, recorder->last_map, map.count) != 0);
         uint64_t least_ns = map.count * NS_PER_S / MAP_SUPERPAGES_PER_S;
 
-        if (map.count > 0 && changed) {
+        if (changed) {
             ret = write_line(recorder, trace_map_line(t_ns, &map));
             recorder->maps++;
             free(recorder->last_map);
