@@ -187,6 +187,12 @@ static int read_device(const struct qemu_item *item, void *context)
                       "can be moved; use a virtio device, or start this guest without Ballast",
                       item->value);
     }
+    if (starts_with(item->value, "vhost-scsi")) {
+        return refuse(reader, -ENOTSUP,
+                      "the device %.64s cannot be used: the kernel does not pin the memory that it "
+                      "writes to, and what it writes might be lost; use virtio-scsi-pci",
+                      item->value);
+    }
     reader->has_balloon |= starts_with(item->value, "virtio-balloon");
     return 0;
 }

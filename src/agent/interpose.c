@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The C library's functions that QEMU calls on guest RAM and that must not
- * have their usual effect there. These are the only symbols that the agent
+ * have their usual effect there, and those by which it would have the kernel use
+ * guest RAM unseen (references.h). These are the only symbols that the agent
  * exports. Where the range has no part in guest RAM they do what they always
  * do, by a direct system call.
  *
@@ -10,10 +11,14 @@
  */
 #include "agent/agent.h"
 #include "agent/guest.h"
+#include "agent/references.h"
 #include "host/sys.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -23,6 +28,9 @@ EXPORT void *mmap64(void *address, size_t length, int protection, int flags, int
 EXPORT int munmap(void *address, size_t length);
 EXPORT void *mremap(void *old, size_t old_size, size_t new_size, int flags, ...);
 EXPORT int mlockall(int flags);
+EXPORT int open64(const char *path, int flags, ...);
+EXPORT int fcntl64(int fd, int command, ...);
+EXPORT int setsockopt(int fd, int level, int option, const void *value, socklen_t length);
 
 static int fail(int err)
 {
@@ -119,4 +127,49 @@ int mlockall(int flags)
         flags |= MCL_ONFAULT;
     }
     return (int)syscall(SYS_mlockall, flags);
+}
+
+/* A descriptor that reads past the page cache, or is to, where that is not safe. */
+static bool is_unsafe(int fd, int flags)
+{
+    return (flags & O_DIRECT) && agent_active() && references_unseen(fd);
+}
+
+/* QEMU opens disks by this. It takes EINVAL for a file system without O_DIRECT. */
+int open64(const char *path, int flags, ...)
+{
+    va_list arguments;
+    va_start(arguments, flags);
+    mode_t mode =
+        (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE ? va_arg(arguments, mode_t) : 0;
+    va_end(arguments);
+    int fd = (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+    if (fd >= 0 && is_unsafe(fd, flags)) {
+        close(fd);
+        return fail(EINVAL);
+    }
+    return fd;
+}
+
+/* And by this it changes their flags, or those of descriptors that it was given. */
+int fcntl64(int fd, int command, ...)
+{
+    va_list arguments;
+    va_start(arguments, command);
+    unsigned long argument = va_arg(arguments, unsigned long);
+    va_end(arguments);
+    if (command == F_SETFL && is_unsafe(fd, (int)argument)) {
+        return fail(EINVAL);
+    }
+    return (int)syscall(SYS_fcntl, fd, command, argument);
+}
+
+/* QEMU asks for this to migrate without copying, and does without if it cannot be
+ * had: what waits to be sent would be read when the page may be another's. */
+int setsockopt(int fd, int level, int option, const void *value, socklen_t length)
+{
+    if (level == SOL_SOCKET && option == SO_ZEROCOPY && agent_active()) {
+        return fail(ENOPROTOOPT);
+    }
+    return (int)syscall(SYS_setsockopt, fd, level, option, value, length);
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "agent/qemu.h"
 
+#include "agent/references.h"
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -253,7 +255,7 @@ void qemu_skip(haddr_t at, uint64_t bytes)
 }
 
 /* A memory device (pc-dimm, nvdimm, virtio-mem) that comes later brings RAM that
- * is not the domain's. */
+ * is not the domain's; and some devices write to guest RAM where we cannot see it. */
 static bool on_device(struct device_listener *self, const void *options, bool from_json,
                       void **error)
 {
@@ -262,6 +264,9 @@ static bool on_device(struct device_listener *self, const void *options, bool fr
     if (qemu_machine_is_made() && functions.qdict_get_try_str(options, "memdev") != NULL) {
         set_error(error, "memory cannot be added to this guest: Ballast serves the RAM that it was "
                          "started with, and no other; use 'ballast set', up to what -m says");
+    } else if (references_unseen_by(functions.qdict_get_try_str(options, "driver"))) {
+        set_error(error, "the host's kernel does not pin the memory that vhost-scsi writes to, and "
+                         "under Ballast what it writes might be lost; use virtio-scsi-pci");
     }
     return false; /* it hides nothing: an error is what keeps the device out */
 }

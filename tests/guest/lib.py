@@ -96,11 +96,15 @@ def require_kvm():
 
 
 class Observer:
-    """The accounting oracle, watching one domain (tests/lib/observer.c)."""
+    """The accounting oracle, watching one domain as fast as it can (tests/lib/observer.c). between:
+    the least and the most that its target is set to meanwhile, as sizes."""
 
-    def __init__(self, session, name, hz=0):
-        self.process = session.start([build_dir() / "tests/guest/observer", "--hz", str(hz), name],
-                                     stdout=subprocess.PIPE, text=True)
+    def __init__(self, session, name, between=()):
+        words = []
+        if between:
+            words = ["--between", "+".join(str(size_to_pages(size)) for size in between)]
+        self.process = session.start([build_dir() / "tests/guest/observer", "--hz", "0", *words,
+                                      name], stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
         if not line:
             if self.process.wait() == SKIP:
@@ -310,7 +314,7 @@ class Session:
 def describe_report(report):
     """An observer's report in one line."""
     in_flight = report["in_flight_reread"] + report["in_flight_stopped"]
-    return (f"{report['samples']} samples at {report['hz']} Hz: {report['exact']} exact at first "
+    return (f"{report['samples']} samples: {report['exact']} exact at first "
             f"sight, {in_flight} with a page in flight ({report['in_flight_stopped']} settled by "
             f"stopping), {report['deviations']} deviations; QEMU's own memory "
             f"{report['other_anon_max_pages'] * PAGE >> 20} MiB")

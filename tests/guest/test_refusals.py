@@ -53,6 +53,8 @@ def main():
                                        *backend], "share=on"),
         refusal("RAM at a path", ["-mem-path", "@FOLDER@"], "-mem-path"),
         refusal("a VFIO device", ["-device", "vfio-pci,host=0000:00:00.0"], "vfio-pci"),
+        refusal("vhost-scsi", ["-device", "vhost-scsi-pci,wwpn=naa.5000c50000000001"],
+                "vhost-scsi-pci"),
         refusal("two blocks of RAM",
                 ["-object", "memory-backend-ram,id=m0,size=256M", "-numa", "node,memdev=m0",
                  "-object", "memory-backend-ram,id=m1,size=256M", "-numa", "node,memdev=m1"],

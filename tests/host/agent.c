@@ -317,7 +317,8 @@ static int clean_up(void **unused)
 static void exports(void **unused)
 {
     (void)unused;
-    static const char *const expected = "madvise\nmlockall\nmmap64\nmremap\nmunmap\n";
+    static const char *const expected =
+        "fcntl64\nmadvise\nmlockall\nmmap64\nmremap\nmunmap\nopen64\nsetsockopt\n";
     char command[PATH_MAX + 128], text[1024];
     snprintf(command, sizeof(command),
              "nm -D --defined-only '%s' 2>&1 | awk '{ print $3 }' | LC_ALL=C sort", agent_path);
@@ -523,6 +524,24 @@ static void refusals_while_it_runs(void **unused)
         go_on(&process);
         assert_int_equal(finish(&process, NULL, 0), 0);
     }
+}
+
+/* What would have the kernel write to, or read, pages that it does not pin is refused:
+ * O_DIRECT on NFS and CephFS, vhost-scsi, sending without copying. */
+static void what_is_not_pinned(void **unused)
+{
+    (void)unused;
+    char errors[1024] = "";
+    struct process process =
+        start(&(struct plan){0}, RAM, "direct", "0xef53", "1", "direct", "0x6969", "0", "direct",
+              "0x00c36400", "0", "direct", "0x58465342", "1", "zerocopy", "device", "vhostscsi",
+              "touch", "0", "512", "check", "0", "512", "ready");
+    wait_ready(&process);
+    check_books(&process, SUPERPAGE_PAGES);
+    go_on(&process);
+    assert_int_equal(finish(&process, errors, sizeof(errors)), 0);
+    assert_non_null(strstr(errors, "ballast: a disk on NFS"));
+    assert_ptr_equal(strchr(errors, '\n'), strrchr(errors, '\n')); /* it is said once */
 }
 
 /* prealloc=on, mem-merge=on and the like bring nothing in, and no harm. */
@@ -796,6 +815,7 @@ int main(int count, char **arguments)
         cmocka_unit_test_teardown(the_balloon_of_a_state_that_came_in, clean_up),
         cmocka_unit_test_teardown(resets, clean_up),
         cmocka_unit_test_teardown(refusals_while_it_runs, clean_up),
+        cmocka_unit_test_teardown(what_is_not_pinned, clean_up),
         cmocka_unit_test_teardown(advice_that_is_not_taken, clean_up),
         cmocka_unit_test_teardown(other_memory, clean_up),
         cmocka_unit_test_teardown(refusals, clean_up),

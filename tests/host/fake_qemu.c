@@ -24,6 +24,10 @@
  *   postcopy                   a postcopy migration to here must be refused
  *   memdev                     a device with memory of its own must be refused
  *   device                     any other must not be
+ *   vhostscsi                  but for one that writes to unpinned pages
+ *   direct MAGIC WORKS         files are on a file system with that magic number:
+ *                              they can be read with O_DIRECT, or not
+ *   zerocopy                   sockets must not send without copying
  *   version MAJOR              QEMU's, before the first block; it is 7 else
  *   balloon MIB                that much must be what was last asked of it
  *   round POSTCOPY COUNT       a round of a migration begins, after which postcopy
@@ -58,6 +62,7 @@
  */
 #include "torture.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -70,7 +75,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -233,7 +240,7 @@ void error_free(void *error)
 static int64_t major = 7;
 static struct asking_notifier *postcopy_notifier;
 static struct device_listener *device_listener;
-static const char *memdev; /* of the device that is being added */
+static const char *memdev, *driver; /* of the device that is being added */
 static struct notifier *wakeup_notifier;
 
 void error_setg_internal(void **error, const char *file, int line, const char *function,
@@ -277,7 +284,7 @@ void device_listener_register(struct device_listener *listener)
 const char *qdict_get_try_str(const void *dict, const char *key)
 {
     (void)dict;
-    return strcmp(key, "memdev") == 0 ? memdev : NULL;
+    return strcmp(key, "memdev") == 0 ? memdev : strcmp(key, "driver") == 0 ? driver : NULL;
 }
 
 void qemu_register_wakeup_notifier(struct notifier *notifier)
@@ -515,12 +522,14 @@ static void must_refuse_postcopy(void)
     free(error);
 }
 
-static void add_device(const char *its_memdev)
+static void add_device(const char *its_driver, const char *its_memdev)
 {
     void *error = NULL;
+    bool refused = its_memdev != NULL || strncmp(its_driver, "vhost-scsi", 10) == 0;
+    driver = its_driver;
     memdev = its_memdev;
     must(!device_listener->hide_device(device_listener, NULL, false, &error), "a hidden device");
-    must((error != NULL) == (its_memdev != NULL), "whether a device is refused");
+    must((error != NULL) == refused, "whether a device is refused");
     must(error == NULL || strstr(error, "memory") != NULL, "a device's error");
     free(error);
 }
@@ -545,6 +554,48 @@ int open(const char *path, int flags, ...)
         must(write(1, "slow\n", 5) == 5 && read(0, line, sizeof(line)) > 0, "slow");
     }
     return openat(AT_FDCWD, path, flags, mode);
+}
+
+/* What the agent is told of files when it asks. */
+EXPORT int fstatfs(int fd, struct statfs *about);
+static long magic;
+
+int fstatfs(int fd, struct statfs *about)
+{
+    (void)fd;
+    *about = (struct statfs){.f_type = magic};
+    return 0;
+}
+
+/* As QEMU opens a disk with cache=none, and as it changes one that is open. */
+static void read_directly(long its_magic, bool works)
+{
+    static int (*open_it)(const char *path, int flags, ...);
+    char path[] = "/var/tmp/fake_qemu-XXXXXX";
+    int fd = mkostemp(path, O_CLOEXEC);
+    must(fd >= 0, "a file");
+    magic = its_magic;
+    *(void **)&open_it = dlsym(RTLD_NEXT, "open64");
+    int direct = open_it(path, O_RDONLY | O_CLOEXEC | O_DIRECT);
+    must((direct >= 0) == works && (works || errno == EINVAL), "opening with O_DIRECT");
+    must((fcntl(fd, F_SETFL, O_DIRECT) == 0) == works && (works || errno == EINVAL), "F_SETFL");
+    must(fcntl(fd, F_SETFL, O_NONBLOCK) == 0, "any other flag");
+    close(direct);
+    close(fd);
+    direct = open_it(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    must(direct >= 0 && unlink(path) == 0, "opening without");
+    close(direct);
+}
+
+static void must_not_send_uncopied(void)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
+    socklen_t length = sizeof(on);
+    must(setsockopt(fd, SOL_SOCKET, SO_ZEROCOPY, &on, length) != 0 && errno == ENOPROTOOPT,
+         "SO_ZEROCOPY");
+    must(setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, length) == 0, "SO_KEEPALIVE");
+    must(getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, &length) == 0 && on == 1, "its effect");
+    close(fd);
 }
 
 /* One of the threads that use guest RAM. Every so many superpages one is its own. */
@@ -714,6 +765,10 @@ static int run(char **argument)
                 number(argument[1]), argument[3]);
         return 4;
     }
+    if (strcmp(command, "direct") == 0) {
+        read_directly((long)number(argument[1]), number(argument[2]) != 0);
+        return 3;
+    }
     if (strcmp(command, "sluggish") == 0) {
         sluggish_ms = (unsigned)number(argument[1]);
         return 2;
@@ -764,7 +819,11 @@ static int run(char **argument)
     } else if (strcmp(command, "postcopy") == 0) {
         must_refuse_postcopy();
     } else if (strcmp(command, "memdev") == 0 || strcmp(command, "device") == 0) {
-        add_device(command[0] == 'm' ? "dimm0" : NULL);
+        add_device("any", command[0] == 'm' ? "dimm0" : NULL);
+    } else if (strcmp(command, "vhostscsi") == 0) {
+        add_device("vhost-scsi-pci", NULL);
+    } else if (strcmp(command, "zerocopy") == 0) {
+        must_not_send_uncopied();
     } else if (strcmp(command, "pinned") == 0) {
         pinned = true;
     } else if (strcmp(command, "nohuge") == 0) {

@@ -17,7 +17,9 @@
  *  2. Otherwise stop the process (SIGSTOP), wait until no thread of it can
  *     run, and read. Nothing is in flight then, so this reading is exact: it
  *     fits, or it is a deviation. Smaps is read too and must agree. Four times a
- *     second a sample is read this way even if it fits.
+ *     second a sample is read this way even if it fits. Only when pages are lacking
+ *     for each of which the kernel's zero page is mapped, the process is let go for
+ *     a moment and read again: see is_broken_up.
  *
  * Only a reading made while the process was alive counts: one that races with
  * its end, when the kernel tears all memory down, is dropped, and said.
@@ -52,6 +54,8 @@
 #define CONTROL_TIMEOUT_MS 50000
 /* After so long one sample is read stopped even if it fits, for smaps. */
 #define STOP_PERIOD_NS UINT64_C(250000000)
+/* For a process to do what it was about to. */
+#define BREATH_NS      UINT64_C(10000000)
 #define DEVIATIONS_MAX 20 /* described one by one; all are counted */
 #define SKIP           77
 
@@ -93,6 +97,7 @@ struct tally {
     uint64_t other_anon_max;
     uint64_t smaps_checks;
     uint64_t smaps_disagreements;
+    uint64_t broken_up; /* stops just when the kernel had broken a huge page up */
     uint64_t next_stop_ns;
     uint64_t gap_max_ns;
     uint64_t read_max_ns;
@@ -207,20 +212,49 @@ static void check_smaps(struct tally *tally, const struct subject *subject,
     }
 }
 
+/* One reading while nothing can move. -ESRCH if the process has ended, -ETIMEDOUT if a thread would
+ * not stop. */
+static int read_while_stopped(struct residency_reader *reader, const struct subject *subject,
+                              struct tally *tally, uint64_t t_ns, struct reading *reading)
+{
+    int r = process_stop(subject->pid, STOP_TIMEOUT_MS);
+
+    if (r == 0) {
+        r = read_both(reader, subject, reading) < 0 ? -ESRCH : 0;
+    }
+    if (r == 0) {
+        check_smaps(tally, subject, reading, t_ns);
+    }
+    process_continue(subject->pid);
+    return r;
+}
+
+/*
+ * Has the kernel just broken a huge page up, and given the host those of its pages that hold zeros?
+ * It maps its zero page in their places, where they can be counted, and the agent has them back in
+ * the same breath. The process can be stopped in between.
+ */
+static bool is_broken_up(const struct subject *subject, const struct reading *reading)
+{
+    uint64_t zero_pages = reading->ram.zero_pages + reading->cache.zero_pages;
+
+    return zero_pages != 0 && fits(subject, reading->sum + zero_pages);
+}
+
 /* Reads while nothing can move, and gives the verdict if the reading does not
  * fit; `otherwise` is the verdict if it does. */
 static enum verdict read_stopped(struct residency_reader *reader, const struct subject *subject,
                                  struct tally *tally, uint64_t t_ns, struct reading *reading,
                                  enum verdict otherwise)
 {
-    int r = process_stop(subject->pid, STOP_TIMEOUT_MS);
-    int scanned = r == 0 ? read_both(reader, subject, reading) : 0;
+    int r = read_while_stopped(reader, subject, tally, t_ns, reading);
 
-    if (r == 0 && scanned == 0) {
-        check_smaps(tally, subject, reading, t_ns);
+    for (int i = 0; i < REREADS && r == 0 && is_broken_up(subject, reading); i++) {
+        tally->broken_up++;
+        sleep_until(now_ns() + BREATH_NS);
+        r = read_while_stopped(reader, subject, tally, t_ns, reading);
     }
-    process_continue(subject->pid);
-    if (r == -ESRCH || scanned < 0) {
+    if (r == -ESRCH) {
         return PROCESS_ENDED;
     }
     if (r == 0 && fits(subject, reading->sum)) {
@@ -347,11 +381,13 @@ static int report(const struct subject *subject, unsigned hz, const struct tally
     bool good = tally->samples > 0 && deviations == 0 && tally->smaps_disagreements == 0;
 
     print_line(json_pack(
-        "{s:s, s:b, s:I, s:i, s:I, s:I, s:I, s:I, s:I, s:O, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
+        "{s:s, s:b, s:I, s:I, s:i, s:I, s:I, s:I, s:I, s:I, s:O, s:I, s:I, s:I, s:I, s:I, s:I, "
+        "s:I, "
         "s:I, s:I, s:I, s:I, s:I, s:b}",
-        "event", "report", "good", good, "target_pages", (json_int_t)subject->target_pages, "hz",
-        (int)hz, "samples", (json_int_t)tally->samples, "exact", (json_int_t)tally->verdicts[FITS],
-        "in_flight_reread", (json_int_t)tally->verdicts[IN_FLIGHT_REREAD], "in_flight_stopped",
+        "event", "report", "good", good, "target_pages", (json_int_t)subject->target_pages,
+        "broken_up", (json_int_t)tally->broken_up, "hz", (int)hz, "samples",
+        (json_int_t)tally->samples, "exact", (json_int_t)tally->verdicts[FITS], "in_flight_reread",
+        (json_int_t)tally->verdicts[IN_FLIGHT_REREAD], "in_flight_stopped",
         (json_int_t)tally->verdicts[IN_FLIGHT_STOPPED], "deviations", (json_int_t)deviations,
         "details", tally->deviations, "sum_min_pages", (json_int_t)tally->sum_min, "sum_max_pages",
         (json_int_t)tally->sum_max, "first_reading_min_pages", (json_int_t)tally->first_reading_min,

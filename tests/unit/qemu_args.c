@@ -186,6 +186,7 @@ static void what_cannot_be_served(void **state)
         {{{"-numa", "node,memdev=a", "-numa", "node,memdev=b"}}, -ENOTSUP, "more than one"},
         {{{"-m", "1G", "-object", "memory-backend-ram,id=dimm,size=1G"}}, -ENOTSUP, "'dimm'"},
         {{{"-device", "vfio-pci,host=01:00.0"}}, -ENOTSUP, "vfio-pci"},
+        {{{"-device", "vhost-scsi-pci,wwpn=naa.5"}}, -ENOTSUP, "vhost-scsi-pci"},
         {{{"-device", "host=01:00.0,driver=vfio-pci"}}, -ENOTSUP, "vfio-pci"},
         {{{"-device", "{\"driver\":\"vfio-pci\",\"host\":\"01:00.0\"}"}}, -ENOTSUP, "vfio-pci"},
         {{{"-netdev", "vhost-vdpa,id=n,vhostdev=/dev/x"}}, -ENOTSUP, "vhost-vdpa"},
