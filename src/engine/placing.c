@@ -9,6 +9,9 @@
  * costs much more than the pages. Fewer when the cache runs low. */
 #define CLUSTER_MAX_PAGES 16
 #define CLUSTER_SHARE     64
+/* So many of them go in one move with the touched page; the rest come while the
+ * guest goes on. Fewer, and it would be at the next before that is there. */
+#define CLUSTER_FIRST_PAGES 8
 /* Cached pages that are tried in turn if the host says that one is busy. */
 #define BUSY_TRIES 4
 /* At most so many superpages are placed ahead of a touched one, and at most
@@ -16,8 +19,9 @@
 #define AHEAD_MAX   8
 #define AHEAD_SHARE 2
 /* A neighbour belongs to the same stream if no more entries than this were born
- * since: as many streams as a guest has CPUs that scrub may be under way. */
-#define AHEAD_MAX_AGE 64
+ * since: as many streams as a guest has CPUs that scrub may be under way, 32 of
+ * them with what is placed ahead of each, and then some. */
+#define AHEAD_MAX_AGE 512
 
 /* Places a cached superpage on one that is POD throughout. Unless the error is
  * fatal the caller may try single pages instead. */
@@ -81,23 +85,42 @@ static pages_t cluster_pages(const struct domain *domain, gfn_t at)
     return p2m_run(&domain->p2m, at, size - at.n % size);
 }
 
+/* Places a run of cached pages, or the first part of it. */
+static int place_run(struct domain *domain, struct cache_run run, gfn_t at, pages_t *moved)
+{
+    int err = transfer_place(domain, run, at, moved);
+    if (*moved != 0) {
+        domain->p2m.entries[p2m_index(at)].flags |= P2M_TABLE;
+        domain->counters.populated_4k += *moved;
+    }
+    return err;
+}
+
+/* Places neighbours of a page that was just placed: as many as come easily. What
+ * does not can wait for its own fault. */
+static int place_neighbours(struct domain *domain, gfn_t at, pages_t pages)
+{
+    struct cache_run run = cache_find_pages(&domain->cache, pages);
+    pages_t moved = 0;
+    int err = run.pages != 0 ? place_run(domain, run, at, &moved) : 0;
+    return transfer_is_fatal(err) ? err : 0;
+}
+
 /* Places single pages. The cache is not empty and `at` is POD. */
 static int place_singles(struct domain *domain, gfn_t at)
 {
     pages_t want = cluster_pages(domain, at);
     for (int tries = 0; tries < BUSY_TRIES; tries++) {
-        struct cache_run run = cache_find_pages(&domain->cache, want);
+        struct cache_run run = cache_find_pages(&domain->cache, min_u64(want, CLUSTER_FIRST_PAGES));
         pages_t moved = 0;
-        int err = transfer_place(domain, run, at, &moved);
-        if (moved != 0) {
-            domain->p2m.entries[p2m_index(at)].flags |= P2M_TABLE;
-            domain->counters.populated_4k += moved;
-        }
+        int err = place_run(domain, run, at, &moved);
         if (transfer_is_fatal(err)) {
             return err;
         }
         if (moved != 0) {
-            return 0; /* what came after the touched page can wait for its own fault */
+            return err == 0 && moved < want
+                       ? place_neighbours(domain, gfn_add(at, moved), want - moved)
+                       : 0;
         }
         if (err == -EEXIST) {
             return adopt(domain, at);
