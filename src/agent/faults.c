@@ -65,7 +65,7 @@ static bool is_waiting(gfn_t at)
 /* One try, under the lock. */
 static int try_populate(struct waiting_fault fault)
 {
-    lock_acquire(&guest.lock);
+    lock_acquire_first(&guest.lock);
     bool was_exhausted = guest.domain.state == DOMAIN_EXHAUSTED;
     uint64_t spurious = guest.domain.counters.spurious;
     int err = domain_populate(&guest.domain, fault.at);
@@ -77,6 +77,9 @@ static int try_populate(struct waiting_fault fault)
     }
     if (err == 0) {
         histogram_add(&guest.latency, clock_now_ns() - fault.read_ns);
+        if (!guest.options.reserve || domain_reserve_is_low(&guest.domain)) {
+            err = domain_reclaim_eagerly(&guest.domain);
+        }
     }
     if (err == -ENOSPC && !was_exhausted) {
         guest_note(GUEST_EXHAUSTED);

@@ -36,7 +36,10 @@ static int step(bool *more)
         err = domain_settle_step(&guest.domain, SETTLE_STEP_PAGES, more);
     }
     if (err == 0 && !*more && guest.options.reserve) {
+        /* A search that is broken off finds nothing: not when it is needed most. */
+        guest.host.yields_to = domain_reserve_is_low(&guest.domain) ? NULL : &guest.lock;
         err = domain_reserve_step(&guest.domain, more);
+        guest.host.yields_to = NULL;
     }
     return err;
 }
@@ -107,7 +110,9 @@ void *upkeep_thread(void *unused)
         if (err != 0 || !more) {
             clock_sleep_ns(err != 0 ? BUSY_PAUSE_NS : GATHER_PAUSE_NS);
         } else {
-            sched_yield(); /* whoever waits for the lock comes first */
+            do {
+                sched_yield();
+            } while (lock_is_wanted(&guest.lock)); /* whoever waits for it comes first */
         }
         lock_acquire(&guest.lock);
     }

@@ -18,13 +18,11 @@
 
 #include "host/clock.h"
 
-#include <errno.h>
-#include <time.h>
-
 #define ROUND_NS UINT64_C(5000000000)
-#define TURN_S   1
-/* No operation takes so long: each does some 10 ms of work. */
-#define STUCK_TURNS 15
+#define TURN_NS  UINT64_C(1000000000)
+/* No operation takes so long: each does some 10 ms of work, or, where memory must come
+ * back from a slow swap first, some seconds. */
+#define STUCK_TURNS 60
 /* A pass over the metadata of such a domain takes 0.04 ms, and about a millisecond
  * if every superpage is split. */
 #define CHECK_MAX_PAGES ((UINT64_C(16) << 30) / PAGE_BYTES)
@@ -38,10 +36,7 @@ static bool take_lock(void)
 {
     uint64_t before = operations();
     for (unsigned turns = 0; turns < STUCK_TURNS; turns++) {
-        struct timespec limit;
-        clock_gettime(CLOCK_MONOTONIC, &limit);
-        limit.tv_sec += TURN_S;
-        if (lock_acquire_until(&guest.lock, &limit)) {
+        if (lock_acquire_until(&guest.lock, clock_now_ns() + TURN_NS)) {
             return true;
         }
         uint64_t now = operations();

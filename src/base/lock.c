@@ -14,6 +14,7 @@ void lock_init(struct lock *lock, enum lock_rank rank)
 {
     pthread_mutex_init(&lock->mutex, NULL);
     lock->rank = rank;
+    atomic_init(&lock->wanted, 0);
 }
 
 static void note_held(const struct lock *lock)
@@ -43,14 +44,28 @@ void lock_acquire(struct lock *lock)
     pthread_mutex_lock(&lock->mutex);
 }
 
-bool lock_acquire_until(struct lock *lock, const struct timespec *limit)
+static struct timespec as_timespec(uint64_t moment_ns)
 {
+    const uint64_t second_ns = UINT64_C(1000000000);
+    return (struct timespec){(time_t)(moment_ns / second_ns), (long)(moment_ns % second_ns)};
+}
+
+bool lock_acquire_until(struct lock *lock, uint64_t moment_ns)
+{
+    const struct timespec moment = as_timespec(moment_ns);
     note_held(lock);
-    bool got = pthread_mutex_clocklock(&lock->mutex, CLOCK_MONOTONIC, limit) == 0;
+    bool got = pthread_mutex_clocklock(&lock->mutex, CLOCK_MONOTONIC, &moment) == 0;
     if (!got) {
         note_free(lock);
     }
     return got;
+}
+
+void lock_acquire_first(struct lock *lock)
+{
+    atomic_fetch_add_explicit(&lock->wanted, 1, memory_order_relaxed);
+    lock_acquire(lock);
+    atomic_fetch_sub_explicit(&lock->wanted, 1, memory_order_relaxed);
 }
 
 void lock_release(struct lock *lock)
@@ -67,7 +82,6 @@ void lock_wait(struct lock *lock, pthread_cond_t *condition)
 
 void lock_wait_until(struct lock *lock, pthread_cond_t *condition, uint64_t moment_ns)
 {
-    const uint64_t second_ns = UINT64_C(1000000000);
-    const struct timespec moment = {(time_t)(moment_ns / second_ns), (long)(moment_ns % second_ns)};
+    const struct timespec moment = as_timespec(moment_ns);
     pthread_cond_clockwait(condition, &lock->mutex, CLOCK_MONOTONIC, &moment);
 }

@@ -126,8 +126,8 @@ int domain_build_step(struct domain *domain, pages_t step_pages, pages_t *missin
 /* Makes sure that there is a cached page. */
 static int find_pages(struct domain *domain)
 {
-    int err = reclaim_eager(domain);
-    if (err == 0 && domain->cache.pages == 0) {
+    int err = 0;
+    if (domain->cache.pages == 0) {
         err = reservation_collect(domain, 1);
     }
     if (err == 0 && domain->cache.pages == 0) {
@@ -241,10 +241,21 @@ int domain_settle_step(struct domain *domain, pages_t step_pages, bool *more)
     return err;
 }
 
+int domain_reclaim_eagerly(struct domain *domain)
+{
+    int err = domain_refuses(domain);
+    return err != 0 ? err : reclaim_eager(domain);
+}
+
 int domain_reserve_step(struct domain *domain, bool *more)
 {
     int err = domain_refuses(domain);
     return err != 0 ? err : reclaim_reserve_step(domain, more);
+}
+
+bool domain_reserve_is_low(const struct domain *domain)
+{
+    return reclaim_lacks_superpages(domain);
 }
 
 bool domain_wants_upkeep(const struct domain *domain)

@@ -191,6 +191,14 @@ int domain_set_target(struct domain *domain, pages_t target_pages);
 int domain_settle_step(struct domain *domain, pages_t step_pages, bool *more);
 
 /*
+ * Eager reclaim, for who does without domain_reserve_step, or cannot keep up with
+ * it (domain_reserve_is_low): to be called after a populate, when whoever waited
+ * for that goes on already. Does nothing while the
+ * cache is well filled or the domain is covered. Work: a look at a few superpages.
+ */
+int domain_reclaim_eagerly(struct domain *domain);
+
+/*
  * Fills the cache's reserve of superpages, so that a populate seldom has to
  * search: a few looks a call. *more says whether to call again; if not, there
  * is nothing to do before the next populate. -EAGAIN: later.
@@ -229,6 +237,9 @@ static inline bool domain_covered(const struct domain *domain)
 {
     return domain->cache.pages + domain->p2m.given_pages >= p2m_pod_pages(&domain->p2m);
 }
+
+/* Whether the reserve has less than half of the superpages that it should. */
+bool domain_reserve_is_low(const struct domain *domain);
 
 /* Whether domain_settle_step or domain_reserve_step has something to do, as far
  * as can be told at a glance. */

@@ -63,7 +63,8 @@ struct engine_ops {
     pages_t (*glance)(void *host, gfn_t at, pages_t pages, bool zero);
 
     /* Compares cached pages in full: the length of the leading run of pages
-     * that hold only zeros. */
+     * that hold only zeros, or less if the host is in a hurry: what it did not
+     * look at counts as not zero. */
     pages_t (*compare)(void *host, cfn_t at, pages_t pages);
 
     /* Fills cached pages with zeros. */

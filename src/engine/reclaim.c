@@ -100,10 +100,21 @@ static int reclaim_singles(struct domain *domain, p2m_index_t index, pages_t *go
     return err;
 }
 
+/* So many superpages the cache should have while the domain is not covered. */
+static pages_t reserve_superpages(const struct domain *domain)
+{
+    return max_u64(EAGER_LOW_MIN, domain->target_pages / SUPERPAGE_PAGES / EAGER_LOW_SHARE);
+}
+
 bool reclaim_wants_superpages(const struct domain *domain)
 {
-    pages_t low = max_u64(EAGER_LOW_MIN, domain->target_pages / SUPERPAGE_PAGES / EAGER_LOW_SHARE);
-    return cache_superpages(&domain->cache) < low && !domain_covered(domain);
+    return cache_superpages(&domain->cache) < reserve_superpages(domain) && !domain_covered(domain);
+}
+
+bool reclaim_lacks_superpages(const struct domain *domain)
+{
+    return cache_superpages(&domain->cache) < reserve_superpages(domain) / 2 &&
+           !domain_covered(domain);
 }
 
 /* Whether the eager hand has an entry to look at that is old enough. */

@@ -17,8 +17,8 @@
 /*
  * Looks at superpages that were populated a little while ago, each once, for
  * one that holds only zeros: what a guest leaves behind that scrubs its memory.
- * Called at every populate; does nothing while the cache is well filled or the
- * domain is covered. Work: at most EAGER_LOOKS superpages.
+ * Called after populates (domain_reclaim_eagerly); does nothing while the cache is well filled or
+ * the domain is covered. Work: at most EAGER_LOOKS superpages.
  */
 int reclaim_eager(struct domain *domain);
 
@@ -33,6 +33,9 @@ int reclaim_sweep(struct domain *domain);
 /* Whether the cache has fewer superpages than are good to have, and the domain
  * is not covered. */
 bool reclaim_wants_superpages(const struct domain *domain);
+
+/* Whether it has less than half of those. */
+bool reclaim_lacks_superpages(const struct domain *domain);
 
 /*
  * Fills the cache's reserve of superpages, which populates would otherwise have

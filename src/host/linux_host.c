@@ -139,6 +139,9 @@ static pages_t linux_compare(void *context, cfn_t at, pages_t pages)
     pages_t run = 0;
     while (run < pages && zero_compare(haddr_add(page, pages_to_bytes(run)))) {
         run++;
+        if (host->yields_to != NULL && lock_is_wanted(host->yields_to)) {
+            break;
+        }
     }
     return run;
 }

@@ -18,6 +18,7 @@
 #ifndef BALLAST_HOST_LINUX_HOST_H
 #define BALLAST_HOST_LINUX_HOST_H
 
+#include "base/lock.h"
 #include "engine/ops.h"
 #include "host/memory.h"
 #include "host/split.h"
@@ -41,6 +42,9 @@ struct linux_host {
     /* A superpage of the cache, and one of guest RAM, of which a page is known
      * to be missing, so that it is no huge page; or nowhere. */
     haddr_t broken_cached, broken_guest;
+    /* While not NULL: compare() does not go on when this lock is wanted. Guarded by
+     * that lock, which is the one that guards the domain. */
+    const struct lock *yields_to;
     bool frees_page_tables; /* MADV_DONTNEED frees empty page tables (6.14) */
     /* Pages for allocate to take, from the start on; those that are faulted in. */
     haddr_t aside;

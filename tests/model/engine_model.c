@@ -55,6 +55,7 @@ enum action {
     ACT_SET_TARGET,
     ACT_SETTLE,
     ACT_RESERVE,
+    ACT_EAGER,
     ACT_RECOVER,
     ACT_PIN,
     ACT_UNPIN,
@@ -84,6 +85,7 @@ static const char *const action_names[ACTIONS] = {
     "set target",
     "settle",
     "reserve",
+    "eager",
     "recover",
     "pin",
     "unpin",
@@ -97,17 +99,29 @@ static const char *const action_names[ACTIONS] = {
 
 /* How often each is drawn, in an ordinary episode. */
 static const unsigned weights[ACTIONS] = {
-    [ACT_READ] = 20,          [ACT_WRITE] = 40,
-    [ACT_FILL_RUN] = 8,       [ACT_ZERO_RUN] = 8,
-    [ACT_ZERO_SUPERPAGE] = 3, [ACT_SCRUB_SUPERPAGE] = 2,
-    [ACT_DISCARD] = 8,        [ACT_DISCARD_SUPERPAGE] = 3,
-    [ACT_GIVE_UP] = 5,        [ACT_GIVE_UP_SUPERPAGE] = 2,
-    [ACT_TAKE_BACK] = 4,      [ACT_TAKE_ALL_BACK] = 0,
-    [ACT_USE_GIVEN] = 3,      [ACT_SET_TARGET] = 1,
-    [ACT_SETTLE] = 3,         [ACT_RESERVE] = 3,
-    [ACT_RECOVER] = 3,        [ACT_PIN] = 2,
-    [ACT_UNPIN] = 2,          [ACT_INTRUDE] = 1,
-    [ACT_SPLIT] = 0,          [ACT_OUT_OF_RANGE] = 1,
+    [ACT_READ] = 20,
+    [ACT_WRITE] = 40,
+    [ACT_FILL_RUN] = 8,
+    [ACT_ZERO_RUN] = 8,
+    [ACT_ZERO_SUPERPAGE] = 3,
+    [ACT_SCRUB_SUPERPAGE] = 2,
+    [ACT_DISCARD] = 8,
+    [ACT_DISCARD_SUPERPAGE] = 3,
+    [ACT_GIVE_UP] = 5,
+    [ACT_GIVE_UP_SUPERPAGE] = 2,
+    [ACT_TAKE_BACK] = 4,
+    [ACT_TAKE_ALL_BACK] = 0,
+    [ACT_USE_GIVEN] = 3,
+    [ACT_SET_TARGET] = 1,
+    [ACT_SETTLE] = 3,
+    [ACT_RESERVE] = 3,
+    [ACT_EAGER] = 20,
+    [ACT_RECOVER] = 3,
+    [ACT_PIN] = 2,
+    [ACT_UNPIN] = 2,
+    [ACT_INTRUDE] = 1,
+    [ACT_SPLIT] = 0,
+    [ACT_OUT_OF_RANGE] = 1,
 };
 
 /* No max that is drawn is larger. */
@@ -691,6 +705,19 @@ static int reserve(void)
     return err;
 }
 
+static int reclaim_eagerly(void)
+{
+    struct domain *d = &model.fake.domain;
+    const uint64_t *calls = model.fake.host.calls;
+    uint64_t takes = calls[FAKE_TAKE];
+    model.reserving = true;
+    int err = domain_reclaim_eagerly(d);
+    model.reserving = false;
+    expect(calls[FAKE_TAKE] - takes <= 4, "eager reclaim looks at a few superpages");
+    expect(err == 0 || (model.lossy && host_failed()), "eager reclaim fails with the host only");
+    return err;
+}
+
 /* The two halves of a recovery: other operations come in between. */
 static void recover(void)
 {
@@ -861,6 +888,9 @@ static void live(void)
         break;
     case ACT_RESERVE:
         result = reserve();
+        break;
+    case ACT_EAGER:
+        result = reclaim_eagerly();
         break;
     case ACT_RECOVER:
         recover();

@@ -516,12 +516,14 @@ static void fatal_errors_of_reclaim_reach_the_caller(void **unused)
     fill(0, 1, 0);
     f.domain.p2m.births += 1000;
     fake_host_fail(&f.host, (struct fake_failure){.op = FAKE_TAKE, .err = -ENOENT, .times = 1});
-    assert_int_equal(domain_populate(&f.domain, gfn(4 * SP)), -EIO);
+    assert_int_equal(domain_populate(&f.domain, gfn(4 * SP)), 0);
+    assert_int_equal(domain_reclaim_eagerly(&f.domain), -EIO);
     assert_int_equal(f.domain.state, DOMAIN_BROKEN);
     holds();
     /* It refuses everything from here on, and only dying is left. */
     pages_t missing = 99, left = 99;
     assert_int_equal(domain_populate(&f.domain, gfn(0)), -EIO);
+    assert_int_equal(domain_reclaim_eagerly(&f.domain), -EIO);
     assert_int_equal(domain_discard(&f.domain, gfn(0), 1), -EIO);
     assert_int_equal(domain_build_step(&f.domain, SP, &missing), -EIO);
     assert_int_equal(domain_drain_step(&f.domain, SP, &left), -EINVAL);

@@ -190,9 +190,9 @@ static void faults_of_a_full_guest_are_bounded(void **unused)
         }
         int err = fake_domain_touch(&f, gfn(30 * SP + (uint64_t)fault), 9);
         assert_true(err == 0 || err == -ENOSPC);
-        /* Two parts of a sweep, twice at most in the second, and eager looks. */
-        assert_true(f.host.pages[FAKE_GLANCE] - glances <= (3 * TARGET + 4) * SP);
-        assert_true(f.host.pages[FAKE_COMPARE] - compares <= (2 * TARGET + 4) * SP);
+        /* Two parts of a sweep, twice at most in the second. */
+        assert_true(f.host.pages[FAKE_GLANCE] - glances <= 3 * TARGET * SP);
+        assert_true(f.host.pages[FAKE_COMPARE] - compares <= 2 * TARGET * SP);
         holds();
     }
     stop();
