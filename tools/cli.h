@@ -33,6 +33,7 @@ extern const struct cli_command cmd_plot;
 extern const struct cli_command cmd_doctor;
 extern const struct cli_command cmd_metrics;
 extern const struct cli_command cmd_map;
+extern const struct cli_command cmd_top;
 
 /* An option of a subcommand. */
 struct cli_option {

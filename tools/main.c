@@ -11,8 +11,8 @@
 #include "cli.h"
 
 static const struct cli_command *const commands[] = {
-    &cmd_run,    &cmd_ls,   &cmd_stat, &cmd_set,     &cmd_events, &cmd_destroy,
-    &cmd_record, &cmd_plot, &cmd_map,  &cmd_metrics, &cmd_doctor};
+    &cmd_run,    &cmd_ls,   &cmd_stat, &cmd_set, &cmd_events,  &cmd_destroy,
+    &cmd_record, &cmd_plot, &cmd_map,  &cmd_top, &cmd_metrics, &cmd_doctor};
 
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
 
@@ -37,7 +37,7 @@ static void print_help(void)
          "  ballast ls\n"
          "  ballast stat vm1\n"
          "  ballast map vm1\n"
-         "  ballast set vm1 1G\n"
+         "  ballast set vm1 2G\n"
          "  ballast destroy vm1\n"
          "\n"
          "Domains keep their files in /run/ballast (root), $XDG_RUNTIME_DIR/ballast\n"

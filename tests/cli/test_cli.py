@@ -125,7 +125,7 @@ def check_failed(result, status, *pieces):
 def test_help_and_version(place):
     result = place.ballast("--version")
     check(result.returncode == 0 and result.stdout.startswith("ballast "), result)
-    for words in ([], ["run"], ["ls"], ["stat"], ["map"], ["destroy"]):
+    for words in ([], ["run"], ["ls"], ["stat"], ["map"], ["top"], ["destroy"]):
         for option in ("--help", "-h"):
             result = place.ballast(*words, option)
             check(result.returncode == 0 and result.stderr == "", words, result)
