@@ -58,7 +58,7 @@ def lines():
     """The recording: maps fill from below, a superpage every two samples."""
     yield {"ballast-trace": 2, "name": NAME, "pid": 1, "started": 1763900000, "interval_ms": 100,
            "page_bytes": 4096, "max_pages": MAX, "target_pages": TARGET}
-    yield event(0, "BUILT")
+    yield event(-0.5, "BUILT")
     for i in range(SAMPLES):
         yield sample(i)
         if i % 10 == 0:
@@ -273,7 +273,8 @@ def test_events(page):
     check("3 times" in page.text("#events li:nth-child(2)"), page.text("#events"))
     check("ran out of memory" in page.text("#events li:last-child"), page.text("#events"))
     labels = page.js("return [...document.querySelectorAll('.mark-label')].map((n) => n.textContent)")
-    check(labels == ["built", "low cache ×3", "target changed"], labels)
+    check(labels == ["low cache ×3", "target changed"], labels)
+    check(page.text("#events .when") == "0.05 s before", page.text("#events .when"))
     page.browser.click("#events li:nth-child(3) button")
     check(page.text("#time") == "15.00 s", page.text("#time"))
     check("target changed" in page.text("#moment"), page.text("#moment"))

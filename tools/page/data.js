@@ -93,17 +93,19 @@ function show(unit, value) {
   return value === null || value === undefined || Number.isNaN(value) ? '–' : format[unit](value);
 }
 
-/* A time of the recording: "3.42 s", or "1:02:03" in a long one. */
+/* A time of the recording: "3.42 s", or "1:02:03" in a long one; "3.42 s before" it. */
 function showTime(us, digits = end < 120e6 ? 2 : 1) {
+  if (us < 0) {
+    return `${showTime(-us, digits)} before`;
+  }
   if (end < 300e6) {
     return `${(us / 1e6).toFixed(digits)} s`;
   }
-  const sign = us < 0 ? '−' : '';
-  const seconds = Math.abs(us) / 1e6;
+  const seconds = us / 1e6;
   const whole = Math.floor(seconds);
   const text = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60]
     .map((part) => String(part).padStart(2, '0')).join(':').replace(/^00:/, '').replace(/^0/, '');
-  return sign + text + (digits > 0 ? (seconds - whole).toFixed(digits).slice(1) : '');
+  return text + (digits > 0 ? (seconds - whole).toFixed(digits).slice(1) : '');
 }
 
 /* The stretches of time in which the guest waited for memory: {from, to}. */
