@@ -160,8 +160,8 @@ class Place:
             if process.poll() is None:
                 process.kill()
             process.communicate()
-        for place in reversed(self.mounts):
-            subprocess.run(["umount", place], check=True)
+        for target in reversed(self.mounts):
+            subprocess.run(["umount", target], check=True)
 
 
 @contextlib.contextmanager
