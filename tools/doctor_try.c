@@ -16,11 +16,17 @@
 #include <unistd.h>
 
 #include "base/types.h"
+#include "host/clock.h"
 #include "host/pagemap.h"
 #include "host/uffd.h"
 
 /* What takes longer hangs. */
 #define TRIAL_LIMIT_S 10
+
+/* How often a move is tried that the kernel cannot do just now (the page is being
+ * migrated, say), with a pause after each. */
+#define MOVE_TRIES    100
+#define MOVE_PAUSE_NS 10000000
 
 /* Runs a trial in a child. Its result, or -EINTR if something ended it. */
 static int try(int (*trial)(void))
@@ -74,7 +80,13 @@ static int try_move(void)
     }
     if (ret == 0) {
         memset(pages, 0x5a, PAGE_BYTES);
+        ret = -EAGAIN;
+    }
+    for (int tries = 0; ret == -EAGAIN && tries < MOVE_TRIES; tries++) {
         ret = uffd_move(&mover, haddr(to), haddr(pages), PAGE_BYTES, true, &moved_bytes);
+        if (ret == -EAGAIN) {
+            clock_sleep_ns(MOVE_PAUSE_NS);
+        }
     }
     if (ret == 0 && (to[0] != 0x5a || to[PAGE_BYTES - 1] != 0x5a || pages[0] != 0)) {
         ret = -EIO;
