@@ -118,7 +118,7 @@ def test_names(place):
     place.start("db-1")
     place.start("mute", "deaf")
     everyone = {"web", "db-1", "mute"}
-    for command in ("stat", "set", "events", "destroy", "record"):
+    for command in ("stat", "set", "events", "destroy", "record", "map"):
         check(place.complete(command, "") == everyone, f"{command}: {place.complete(command, '')}")
     check(place.complete("stat", "d") == {"db-1"}, "d")
     check(place.complete("stat", "--json", "w") == {"web"}, "after an option")
