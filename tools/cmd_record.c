@@ -82,7 +82,7 @@ static int connect_to(const struct request *request, struct ctl_client **client)
 
     while (!waiting_interrupted()) {
         struct ctl_error error;
-        enum runtime_state alive;
+        enum runtime_state alive = RUNTIME_NONE;
         int ret = runtime_look(request->base, request->name, &alive);
 
         if (ret < 0 || (alive != RUNTIME_LIVE && !request->wait)) {

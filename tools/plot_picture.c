@@ -15,7 +15,7 @@
 #include "plot_columns.h"
 
 /* Okabe and Ito's colours, which people with any kind of colour vision can tell
- * apart, and shades of them. tools/page/page.css has the same. */
+ * apart, and shades of them. tools/page/page.css has them for its backgrounds. */
 #define COLOUR_POPULATED 0x0072b2
 #define COLOUR_SINGLE    0x56b4e9
 #define COLOUR_CACHE     0xe69f00
