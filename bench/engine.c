@@ -9,8 +9,9 @@
  *
  * Four cases, each for a max of 1 GiB to 16 TiB with the same target:
  *
- *   scrub      a guest that scrubs, from the bottom up: for each superpage that
- *              is populated the engine finds a zero one and takes it back
+ *   scrub      a guest that scrubs the last 16 GiB of its max, from the bottom
+ *              up, again and again: for each superpage that is populated the
+ *              engine finds a zero one and takes it back
  *   superpage  the same in superpages at random from all of max
  *   single     the cache is empty and all memory in use but one page, which
  *              moves about: each fault sweeps until it finds it
@@ -34,6 +35,7 @@
 #define SP           SUPERPAGE_PAGES
 #define GIB_PAGES    (UINT64_C(1) << 18)
 #define TARGET_PAGES (GIB_PAGES / 2)
+#define SCRUB_PAGES  (16 * GIB_PAGES)
 #define MAX_ROUNDS   99
 
 static struct fake_domain fake;
@@ -80,6 +82,12 @@ static void do_superpage(void)
 
 static gfn_t scrubbed; /* so far */
 
+static gfn_t scrub_begin(void)
+{
+    pages_t max = fake.domain.p2m.max_pages;
+    return gfn(max - min_u64(max, SCRUB_PAGES));
+}
+
 /* Some superpages are placed ahead, and count like the others. */
 static void do_scrub(void)
 {
@@ -88,14 +96,17 @@ static void do_scrub(void)
         if (p2m_get(&fake.domain.p2m, scrubbed) == P2M_POD) {
             must(domain_populate(&fake.domain, scrubbed));
         }
-        scrubbed = gfn((scrubbed.n + SP) % fake.domain.p2m.max_pages);
+        scrubbed = gfn_add(scrubbed, SP);
+        if (scrubbed.n == fake.domain.p2m.max_pages) {
+            scrubbed = scrub_begin();
+        }
     }
 }
 
 static void prepare_scrub(void)
 {
-    scrubbed = gfn(0);
-    for (pages_t i = 0; i < TARGET_PAGES / SP; i++) {
+    scrubbed = scrub_begin();
+    for (pages_t i = 0; i < SCRUB_PAGES / SP; i++) {
         do_scrub();
     }
 }
