@@ -20,6 +20,7 @@
 #include "touched_ram.h"
 
 #include "host/clock.h"
+#include "host/uffd.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -295,6 +296,13 @@ int main(int argc, char **argv)
         fprintf(stderr, "bench_fault: MIB must be at least 8\n");
         return 2;
     }
+    int uffd;
+    int err = uffd_open(&uffd);
+    if (err != 0) {
+        printf("no userfaultfd that can move pages: %s\n", strerror(-err));
+        return 77;
+    }
+    close(uffd);
     enum ram_state state = !options.single           ? RAM_WHOLE
                            : options.order == VIRGIN ? RAM_SCARCE
                                                      : RAM_SPLIT;

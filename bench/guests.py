@@ -4,6 +4,7 @@ memory is mapped in huge pages."""
 
 import array
 import contextlib
+import lzma
 import os
 import pathlib
 import re
@@ -133,7 +134,7 @@ def ends_soon(guest):
 
 def run_to_end(start, limit_s=lib.BOOT_LIMIT_S, until=None):
     """Runs the guest that start() starts: to its power-off, or until until(guest) returns.
-    {"survived", "wall_s", "kernel_s", "peak_mib", "memtotal_mib"}"""
+    {"survived", "status", "wall_s", "kernel_s", "peak_mib", "memtotal_mib"}"""
     before = kernel_seconds()
     started = time.monotonic()
     guest = start()
@@ -155,7 +156,7 @@ def run_to_end(start, limit_s=lib.BOOT_LIMIT_S, until=None):
         guest.process.kill()
     guest.process.wait()
     memtotal = re.search(r"^MemTotal (\d+) kB", "\n".join(guest.said()), re.M)
-    return {"survived": survived, "wall_s": wall, "kernel_s": kernel_seconds() - before,
+    return {"survived": survived, "status": guest.process.returncode, "wall_s": wall, "kernel_s": kernel_seconds() - before,
             "peak_mib": peak.stop(), "memtotal_mib": int(memtotal.group(1)) >> 10 if memtotal
             else None}
 
@@ -166,6 +167,18 @@ def settle(qmp, guest, target_bytes, limit_s):
         lib.check(guest.alive(), f"QEMU ended: {guest.account()}")
         return qmp.call("query-balloon")["actual"] == target_bytes
     lib.until(settled, limit_s, "the balloon should settle", 0.02)
+
+
+def uncompressed_kernel(folder):
+    """Debian's kernel as an ELF file, which QEMU enters directly (PVH); made in `folder`."""
+    packed = pathlib.Path(lib.guest_kit()["kernel"]).read_bytes()
+    at = packed.find(b"\xfd7zXZ\0")
+    if at < 0:
+        raise lib.Skip("the kernel is not packed with xz: no way here to unpack it")
+    path = pathlib.Path(folder) / "vmlinux"
+    if not path.exists():
+        path.write_bytes(lzma.LZMADecompressor().decompress(packed[at:]))
+    return path
 
 
 def ram_of(guest, maximum):

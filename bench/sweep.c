@@ -10,6 +10,7 @@
 #include "host/clock.h"
 #include "host/linux_host.h"
 #include "host/sys.h"
+#include "host/uffd.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -201,6 +202,13 @@ int main(int argc, char **argv)
                MIB_MAX);
         return argc == 2 && strcmp(argv[1], "--help") == 0 ? 0 : 2;
     }
+    int uffd;
+    int err = uffd_open(&uffd);
+    if (err != 0) {
+        printf("no userfaultfd that can move pages: %s\n", strerror(-err));
+        return 77;
+    }
+    close(uffd);
     pages = mib / 2 * SUPERPAGE_PAGES;
     printf("[");
     for (size_t i = 0; i < CONTENTS; i++) {

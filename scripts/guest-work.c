@@ -5,6 +5,8 @@
  *   work memory|fork|file MIB PASSES   says how long each pass took, on the
  *                                      guest's own clock:
  *                                      ballast-guest: work KIND PASS MICROSECONDS us
+ *   work touch MIB CHILDREN            the same for children that each write once
+ *                                      to each page of MIB MiB of their own
  *   work hungry MIB SECONDS            nothing but to use memory, in all ways
  *
  *   memory   MIB of memory: each page read and written in order, then as many
@@ -98,6 +100,35 @@ static void fork_pass(char *memory, size_t bytes)
     }
 }
 
+static void say(const char *kind, uint64_t pass, uint64_t since_us)
+{
+    printf("ballast-guest: work %s %llu %llu us\n", kind, (unsigned long long)pass,
+           (unsigned long long)(now_us() - since_us));
+    fflush(stdout);
+}
+
+/* All at once. */
+static void touch(size_t bytes, uint64_t children)
+{
+    uint64_t before_us = now_us();
+    for (uint64_t i = 0; i < children; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            char *memory = map(bytes);
+            for (size_t at = 0; at < bytes; at += PAGE) {
+                memory[at] = 1;
+            }
+            _exit(0);
+        }
+        if (child < 0) {
+            give_up("fork");
+        }
+    }
+    while (wait(NULL) > 0) {
+    }
+    say("touch", 0, before_us);
+}
+
 static void file_pass(char *memory, size_t bytes)
 {
     int fd = open(FILE_NAME, O_RDWR | O_CREAT | O_TRUNC, 0600);
@@ -166,12 +197,16 @@ int main(int argc, char **argv)
         void (*pass)(char *memory, size_t bytes);
     } kinds[] = {{"memory", memory_pass}, {"fork", fork_pass}, {"file", file_pass}};
     if (argc != 4) {
-        give_up("usage: work memory|fork|file|hungry MIB PASSES|SECONDS");
+        give_up("usage: work memory|fork|file|touch|hungry MIB COUNT");
     }
     size_t bytes = strtoull(argv[2], NULL, 10) * MIB;
     uint64_t count = strtoull(argv[3], NULL, 10);
     if (strcmp(argv[1], "hungry") == 0) {
         hungry(bytes, count);
+        return 0;
+    }
+    if (strcmp(argv[1], "touch") == 0) {
+        touch(bytes, count);
         return 0;
     }
     for (size_t kind = 0; kind < sizeof(kinds) / sizeof(kinds[0]); kind++) {
@@ -182,9 +217,7 @@ int main(int argc, char **argv)
         for (uint64_t pass = 0; pass < count; pass++) {
             uint64_t before_us = now_us();
             kinds[kind].pass(memory, bytes);
-            printf("ballast-guest: work %s %llu %llu us\n", argv[1], (unsigned long long)pass,
-                   (unsigned long long)(now_us() - before_us));
-            fflush(stdout);
+            say(argv[1], pass, before_us);
         }
         return 0;
     }
