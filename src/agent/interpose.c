@@ -29,6 +29,8 @@ EXPORT int munmap(void *address, size_t length);
 EXPORT void *mremap(void *old, size_t old_size, size_t new_size, int flags, ...);
 EXPORT int mlockall(int flags);
 EXPORT int open64(const char *path, int flags, ...);
+/* What a fortified build calls where no mode is given. */
+EXPORT int open64_without_mode(const char *path, int flags) __asm__("__open64_2");
 EXPORT int fcntl64(int fd, int command, ...);
 EXPORT int setsockopt(int fd, int level, int option, const void *value, socklen_t length);
 
@@ -135,20 +137,30 @@ static bool is_unsafe(int fd, int flags)
     return (flags & O_DIRECT) && agent_active() && references_unseen(fd);
 }
 
-/* QEMU opens disks by this. It takes EINVAL for a file system without O_DIRECT. */
-int open64(const char *path, int flags, ...)
+static int open_safely(const char *path, int flags, mode_t mode)
 {
-    va_list arguments;
-    va_start(arguments, flags);
-    mode_t mode =
-        (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE ? va_arg(arguments, mode_t) : 0;
-    va_end(arguments);
     int fd = (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
     if (fd >= 0 && is_unsafe(fd, flags)) {
         close(fd);
         return fail(EINVAL);
     }
     return fd;
+}
+
+/* QEMU opens disks by this. It takes EINVAL for a file system without O_DIRECT. */
+int open64(const char *path, int flags, ...)
+{
+    va_list arguments;
+    va_start(arguments, flags);
+    bool has_mode = (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE;
+    mode_t mode = has_mode ? va_arg(arguments, mode_t) : 0;
+    va_end(arguments);
+    return open_safely(path, flags, mode);
+}
+
+int open64_without_mode(const char *path, int flags)
+{
+    return open_safely(path, flags, 0);
 }
 
 /* And by this it changes their flags, or those of descriptors that it was given. */

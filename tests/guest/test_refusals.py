@@ -39,6 +39,25 @@ def refusal(what, extra, *words, maximum="512M", target="64M", readconfig=None):
     return test
 
 
+def disk_on_nfs(session):
+    """a disk on NFS past the page cache (docs/references.md)"""
+    image = session.folder / "disk"
+    image.write_bytes(bytes(1 << 20))
+    session.environment["LD_PRELOAD"] = str(lib.build_dir() / "tests/guest/pretend-nfs.so")
+    for cache, works in (("none", False), ("directsync", False), ("writeback", True)):
+        drive = f"file={image},format=raw,if=virtio,cache={cache}"
+        guest = session.start_guest("512M", "64M", held=True, extra=["-drive", drive])
+        if works:
+            guest.wait_up()
+            lib.check(guest.stderr == "", f"there is nothing to say: {guest.account()}")
+            continue
+        lib.check(guest.wait(30) != 0 and "O_DIRECT" in guest.stderr, guest.account())
+        lines = guest.stderr.splitlines()
+        lib.check(lines[0].startswith("ballast: a disk on NFS"), guest.account())
+        lib.check(sum("ballast:" in line for line in lines) == 1, guest.account())
+        lib.check(session.nothing_left(guest.name), "the domain's folder is still there")
+
+
 def main():
     """The list of refusals."""
     backend = ["-machine", "memory-backend=m"]
@@ -74,6 +93,7 @@ def main():
         refusal("a target above max", [], "target", target="1G"),
         refusal("a target of nothing", [], "target", target="0M"),
         refusal("a target without a unit", [], "unit", target="64"),
+        disk_on_nfs,
         refusal("a target that holds no superpage", [], "target", target="1M"),
     )
 
