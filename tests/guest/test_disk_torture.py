@@ -12,8 +12,8 @@ import time
 import lib
 import pattern
 
-MAXIMUM, SIZE = "512M", 48
-TARGETS = ("136M", "160M", "200M", "320M")
+MAXIMUM, SIZE = "512M", 40
+TARGETS = ("176M", "200M", "256M", "320M")
 DISK_BYTES = 48 << 20
 SECONDS = float(os.environ.get("BALLAST_DISK_SECONDS", "15"))
 
