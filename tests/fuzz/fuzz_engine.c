@@ -144,7 +144,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_contents(gfn(((uint64_t)data[at + 1] << 8 | data[at + 2]) % MAX_PAGES));
     }
     for (pages_t i = 0; i < MAX_PAGES; i++) {
-        check_contents(gfn(i));
+        if (fake_guest_tokens(&fake.host, p2m_index(gfn(i)))[i % SP] != wrote[i]) {
+            check_contents(gfn(i)); /* it may be one that was given up */
+        }
     }
     must(fake_domain_check(&fake, true) == NULL);
     fake_domain_free(&fake);

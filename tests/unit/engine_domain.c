@@ -705,6 +705,41 @@ static void check_finds_what_is_wrong(void **unused)
     assert_finds(domain_check(&f.domain), "cache: pages = sum of the slots' pages");
     f.domain.cache.pages--;
     holds();
+    /* The sums alone: more pages of a kind than there are at all. */
+    pages_t *kinds[] = {&f.domain.p2m.ram_pages, &f.domain.p2m.out_pages,
+                        &f.domain.p2m.given_pages};
+    for (size_t kind = 0; kind < 3; kind++) {
+        pages_t kept = *kinds[kind];
+        for (unsigned i = 0; i < 2; i++) {
+            *kinds[kind] = i == 0 ? 4 * SP + 1 : UINT64_MAX;
+            assert_finds(domain_check_sums(&f.domain), "domain: P + E + O = max");
+        }
+        *kinds[kind] = kept;
+    }
+    f.domain.recovery.held = true;
+    f.domain.recovery.index = 3;
+    assert_finds(domain_check(&f.domain),
+                 "domain: all pages of a superpage that is being recovered are in place");
+    f.domain.recovery.index = 4;
+    assert_finds(domain_check(&f.domain),
+                 "domain: all pages of a superpage that is being recovered are in place");
+    f.domain.recovery.held = false;
+    /* Links that lead out of the metadata, and round in it. */
+    const p2m_index_t nexts[] = {4, P2M_NONE - 1, 0};
+    for (size_t i = 0; i < 3; i++) {
+        f.domain.p2m.entries[0].next = nexts[i];
+        assert_finds(domain_check(&f.domain),
+                     "p2m: an entry is on the populated list <=> ram + given > 0");
+    }
+    f.domain.p2m.entries[0].next = P2M_NONE;
+    slot_index_t fresh = f.domain.cache.fresh;
+    f.domain.cache.fresh = f.domain.cache.count + 1;
+    assert_finds(domain_check(&f.domain), "cache: every slot below fresh is on one list");
+    f.domain.cache.fresh = fresh;
+    holds();
+    domain_declare_broken(&f.domain);
+    assert_int_equal(domain_populate(&f.domain, gfn(0)), -EIO);
+    f.domain.state = DOMAIN_RUNNING;
     /* And the fake host's. */
     fake_guest_lose(&f.host, gfn(3));
     assert_finds(fake_host_compare(&f.host, &f.domain, true),

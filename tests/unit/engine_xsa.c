@@ -11,7 +11,12 @@
  *                                bounded, and takes up where it stopped
  *   failing halfway              an operation that fails after its first half
  *                                has neither done all nor nothing
+ *   pages referenced elsewhere   what something else holds on to is not reclaimed
+ *   loops without an end         neither a host that never manages nor a range that
+ *                                somebody makes up keeps a call busy for ever
  *   dying in the middle          the domain is to die between any two calls
+ *
+ * docs/testing.md has the advisories by number.
  */
 #include "fake_domain.h"
 #include "unit.h"
@@ -198,6 +203,140 @@ static void faults_of_a_full_guest_are_bounded(void **unused)
     stop();
 }
 
+/* XSA-388: orders between a page and a superpage, at every alignment, through
+ * every operation that takes a range. */
+static void intermediate_orders(void **unused)
+{
+    (void)unused;
+    for (pages_t order = 0; order <= 11; order++) {
+        pages_t pages = (pages_t)1 << order;
+        for (pages_t offset = 0; offset < 2 * SP; offset += pages / 2 + 1 + offset) {
+            fake_domain_start(&f, 6 * SP, 4 * SP);
+            fill(0, 3 * SP + 17, 3);
+            pages_t fits = min_u64(pages, 6 * SP - offset), outside = 0;
+            assert_int_equal(domain_decrease_reservation(&f.domain, gfn(offset), fits), 0);
+            assert_int_equal(f.domain.p2m.out_pages + f.domain.p2m.given_pages, fits);
+            holds();
+            counters_add_up();
+            assert_int_equal(domain_increase_reservation(&f.domain, gfn(offset), fits), 0);
+            assert_int_equal(f.domain.p2m.out_pages + f.domain.p2m.given_pages, 0);
+            holds();
+            counters_add_up();
+            for (pages_t i = 0; i < 6 * SP; i++) {
+                bool inside = i >= offset && i < offset + fits;
+                outside += !inside && p2m_get(&f.domain.p2m, gfn(i)) == P2M_RAM;
+            }
+            assert_int_equal(domain_discard(&f.domain, gfn(offset), fits), 0);
+            assert_int_equal(f.domain.p2m.ram_pages, outside);
+            holds();
+            counters_add_up();
+            stop();
+        }
+    }
+}
+
+/* XSA-31: ranges that somebody made up. Nothing is done of what cannot be done
+ * whole, and no time is spent on it. */
+static void ranges_without_end(void **unused)
+{
+    (void)unused;
+    static const uint64_t ats[] = {0, 1, 4 * SP - 1, 4 * SP, UINT64_MAX / 2, UINT64_MAX};
+    static const pages_t lengths[] = {4 * SP + 1, UINT64_MAX / 2, UINT64_MAX - 1, UINT64_MAX};
+    fake_domain_start(&f, 4 * SP, 2 * SP);
+    fill(0, SP, 3);
+    const struct domain before = f.domain;
+    for (size_t a = 0; a < 6; a++) {
+        for (size_t l = 0; l < 4; l++) {
+            gfn_t at = gfn(ats[a]);
+            assert_int_equal(domain_discard(&f.domain, at, lengths[l]), -EINVAL);
+            assert_int_equal(domain_decrease_reservation(&f.domain, at, lengths[l]), -EINVAL);
+            assert_int_equal(domain_increase_reservation(&f.domain, at, lengths[l]), -EINVAL);
+            assert_int_equal(domain_set_target(&f.domain, lengths[l]), -EINVAL);
+        }
+    }
+    assert_memory_equal(&f.domain, &before, sizeof(before));
+    holds();
+    stop();
+}
+
+/* XSA-507: what something else refers to is neither reclaimed nor collected, whole
+ * superpages of it no more than single pages. */
+static void pages_referenced_elsewhere(void **unused)
+{
+    (void)unused;
+    fake_domain_start(&f, 6 * SP, 2 * SP);
+    fill(0, 2 * SP, 0);
+    assert_true(fake_guest_pin(&f.host, gfn(7), true));
+    assert_true(fake_guest_pin(&f.host, gfn(SP + 500), true));
+    assert_int_equal(domain_decrease_reservation(&f.domain, gfn(SP), SP), 0);
+    /* All the memory there is, but for those two pages. */
+    for (pages_t i = 0; i < 2 * SP - 2; i++) {
+        assert_int_equal(fake_domain_touch(&f, gfn(2 * SP + i), 5), 0);
+        assert_true(fake_guest_has(&f.host, gfn(7)) && fake_guest_has(&f.host, gfn(SP + 500)));
+    }
+    holds();
+    assert_int_equal(domain_populate(&f.domain, gfn(5 * SP)), -ENOSPC);
+    assert_true(fake_guest_pin(&f.host, gfn(7), false));
+    assert_int_equal(domain_populate(&f.domain, gfn(5 * SP)), 0);
+    holds();
+    stop();
+}
+
+static uint64_t calls_so_far(void)
+{
+    uint64_t calls = 0;
+    for (int op = 0; op < FAKE_OPS; op++) {
+        calls += f.host.calls[op];
+    }
+    return calls;
+}
+
+/* XSA-246, XSA-277: a host that says "try again" for ever, to one operation or to
+ * all of them. Each call of ours comes back, having asked a bounded number of
+ * times, with nothing held: the next one works as soon as the host does. */
+static void a_host_that_never_manages(void **unused)
+{
+    (void)unused;
+    static const int errs[] = {-EAGAIN, -EBUSY};
+    for (size_t e = 0; e < 2; e++) {
+        for (unsigned which = 1; which < 1U << FAKE_OPS; which++) {
+            /* Those that can fail so: all sets of them. */
+            unsigned can = 1U << FAKE_PLACE | 1U << FAKE_TAKE;
+            can |= errs[e] == -EAGAIN ? 1U << FAKE_RELEASE | 1U << FAKE_ALLOCATE |
+                                            1U << FAKE_FLATTEN_GUEST | 1U << FAKE_FLATTEN_CACHE
+                                      : 0;
+            if ((which & ~can) != 0) {
+                continue;
+            }
+            fake_domain_start(&f, 6 * SP, 3 * SP);
+            fill(0, 2 * SP + 9, 0);
+            for (int op = 0; op < FAKE_OPS; op++) {
+                if (which & 1U << op) {
+                    fake_host_fail(&f.host,
+                                   (struct fake_failure){.op = (enum fake_op)op, .err = errs[e]});
+                }
+            }
+            uint64_t before = calls_so_far();
+            bool more;
+            (void)domain_populate(&f.domain, gfn(4 * SP));
+            (void)domain_populate(&f.domain, gfn(2 * SP + 100));
+            (void)domain_decrease_reservation(&f.domain, gfn(3), SP);
+            (void)domain_discard(&f.domain, gfn(9), SP);
+            (void)domain_set_target(&f.domain, 4 * SP);
+            (void)domain_set_target(&f.domain, 2 * SP);
+            (void)domain_settle_step(&f.domain, SP, &more);
+            (void)domain_reserve_step(&f.domain, &more);
+            assert_true(calls_so_far() - before < 20 * SP);
+            holds();
+            counters_add_up();
+            fake_host_heal(&f.host);
+            assert_int_equal(domain_populate(&f.domain, gfn(4 * SP)), 0);
+            holds();
+            stop();
+        }
+    }
+}
+
 /* For each call that the host gets in a long scenario: that one fails. */
 static uint64_t scenario(enum fake_op op, int err, unsigned skip, pages_t after, int *worst)
 {
@@ -371,6 +510,10 @@ int main(void)
         cmocka_unit_test(stats_after_partial_success),
         cmocka_unit_test(preemption_of_long_work),
         cmocka_unit_test(faults_of_a_full_guest_are_bounded),
+        cmocka_unit_test(intermediate_orders),
+        cmocka_unit_test(ranges_without_end),
+        cmocka_unit_test(pages_referenced_elsewhere),
+        cmocka_unit_test(a_host_that_never_manages),
         cmocka_unit_test(an_operation_failing_halfway),
         cmocka_unit_test(dying_in_the_middle),
     };
