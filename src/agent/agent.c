@@ -280,8 +280,10 @@ void agent_see_block(haddr_t at, uint64_t bytes)
     struct guest_problem problem;
     err = guest_build(at, bytes, config.target_bytes, &options, &problem);
     progress_end();
-    while (err == -ESHUTDOWN) {
-        pause(); /* destroyed while it was built: the process ends under us */
+    if (err == -ESHUTDOWN) {
+        for (;;) {
+            pause(); /* destroyed while it was built: the process ends under us */
+        }
     }
     if (err != 0) {
         refuse_build(&problem, err);

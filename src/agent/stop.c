@@ -144,6 +144,8 @@ void stop_end(enum ballast_exit status, const char *more, const char *format, ..
     va_list arguments;
     va_start(arguments, format);
     end(status, more, format, arguments);
+    /* It does not return. */
+    /* cppcheck-suppress va_end_missing */
 }
 
 void stop(enum ballast_exit status, const char *format, ...)
@@ -152,4 +154,6 @@ void stop(enum ballast_exit status, const char *format, ...)
     stop_begin();
     va_start(arguments, format);
     end(status, NULL, format, arguments);
+    /* It does not return. */
+    /* cppcheck-suppress va_end_missing */
 }

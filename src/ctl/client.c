@@ -161,7 +161,7 @@ int ctl_client_connect(const char *path, int timeout_ms, struct ctl_client **cli
 {
     int64_t deadline = now_ms() + timeout_ms;
     struct ctl_client *made = calloc(1, sizeof(*made));
-    json_t *message;
+    json_t *message = NULL;
     int ret;
 
     if (made == NULL) {
@@ -262,7 +262,7 @@ static int finish(struct ctl_client *client, int64_t deadline, json_t **result,
                   struct ctl_error *error)
 {
     for (;;) {
-        json_t *message;
+        json_t *message = NULL;
         bool answered;
         int ret = receive_message(client, deadline, &message);
 
@@ -311,7 +311,7 @@ int ctl_client_next_event(struct ctl_client *client, int timeout_ms, json_t **ev
 
     for (;;) {
         struct ctl_event read;
-        json_t *message;
+        json_t *message = NULL;
         int ret = receive_message(client, deadline, &message);
 
         if (ret < 0) {

@@ -39,8 +39,8 @@ static inline int sys_madvise(haddr_t at, uint64_t bytes, int advice)
 static inline int sys_mmap(haddr_t hint, uint64_t bytes, int protection, int flags, haddr_t *at)
 {
     long result = syscall(SYS_mmap, hint.a, bytes, protection, flags, -1, 0L);
-    if (result == -1) {
-        return -errno;
+    if (result == -1 || result == 0) {
+        return result == -1 ? -errno : -ENOMEM; /* at 0 nothing of use can be */
     }
     at->a = (uintptr_t)result;
     return 0;
