@@ -8,7 +8,7 @@
  *   sequential  2 MiB after 2 MiB, each page of it; each thread in a part of
  *               its own. In single pages: page after page
  *   strided     every second superpage, then the others. In single pages: in
- *               steps of 17
+ *               steps of 17, or so
  *   random      superpages (single pages) at random
  *   groups      neighbourhoods of 64 KiB at random, within each from below
  *   virgin      as groups, one in each 2 MiB, of which nothing was there
@@ -30,10 +30,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define GROUP_PAGES  16
-#define STRIDE_PAGES 17
-#define THREADS_MAX  64
-#define MIB_MAX      (1 << 16)
+#define GROUP_PAGES 16
+#define THREADS_MAX 64
+#define MIB_MAX     (1 << 16)
 
 static const char *const servers[] = {"kernel", "loop", "ballast"};
 static const char *const units[] = {"2m", "4k"};
@@ -130,19 +129,31 @@ static void plan_virgin(uint32_t superpages)
     free(mixed);
 }
 
-/* What is there already is left out: it is no first touch. */
+/* So that all of them come, once each. */
+static uint32_t stride_through(uint32_t count)
+{
+    static const uint32_t primes[] = {17, 19, 23, 29, 31};
+    size_t i = 0;
+    while (count % primes[i] == 0 && i + 1 < sizeof(primes) / sizeof(primes[0])) {
+        i++;
+    }
+    return primes[i];
+}
+
 static void plan_pages(uint32_t count)
 {
+    uint32_t stride = stride_through(count);
     uint32_t *mixed = shuffled(count);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t page = options.order == SEQUENTIAL ? i
-                        : options.order == STRIDED  ? (uint32_t)((uint64_t)i * STRIDE_PAGES % count)
+                        : options.order == STRIDED  ? (uint32_t)((uint64_t)i * stride % count)
                                                     : mixed[i];
         add(page);
     }
     free(mixed);
 }
 
+/* It is no first touch. */
 static void drop_what_is_there(void)
 {
     size_t kept = 0;

@@ -181,7 +181,7 @@ def main(doc, add_options, run, quick=None, guests=False):
     """The program of a benchmark. `quick`: options' values with --quick, which is to see that it
     works and not to measure. `guests`: it needs what guests need."""
     name = pathlib.Path(sys.argv[0]).name
-    parser = argparse.ArgumentParser(prog=f"bench/{name}", description=doc,
+    parser = argparse.ArgumentParser(prog=f"bench/{name}", description=doc, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
     if guests:
