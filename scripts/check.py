@@ -167,7 +167,7 @@ def main():
         if build(compiler, folder, table):
             if compiler == "gcc":
                 run_tests(folder, known(folder, quick_suites), table, "")
-                run_tests(folder, known(folder, ["host"]), table, "", privileged=True)
+                run_tests(folder, known(folder, ["host", "bench"]), table, "", privileged=True)
             else:
                 # What depends on the compiler shows here; the rest would only take time again.
                 run_tests(folder, known(folder, ["unit"]), table, f"{compiler}: ")
