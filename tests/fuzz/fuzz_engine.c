@@ -37,6 +37,18 @@ static void check_contents(gfn_t at)
     must(present ? token == wrote[at.n] : wrote[at.n] == 0);
 }
 
+/* One of the two halves of a recovery: other operations come in between. */
+static int recover(void)
+{
+    if (fake.domain.recovery.held) {
+        fake_guest_merge(&fake.host, p2m_first_gfn(fake.domain.recovery.index));
+        domain_recover_end(&fake.domain, true);
+        return 0;
+    }
+    gfn_t at;
+    return domain_recover_begin(&fake.domain, &at);
+}
+
 static int change_target(uint8_t size)
 {
     pages_t target = (pages_t)size * MAX_PAGES / 255;
@@ -97,8 +109,14 @@ static int operate(const uint8_t *op)
     case 8:
         err = domain_settle_step(&fake.domain, pages, &more);
         break;
-    case 9:
-        err = domain_reserve_step(&fake.domain, &more);
+    case 9: /* what the agent does beside the faults */
+        if (op[3] % 4 < 2) {
+            err = domain_reserve_step(&fake.domain, &more);
+        } else if (op[3] % 4 == 2) {
+            err = domain_reclaim_eagerly(&fake.domain);
+        } else {
+            err = recover();
+        }
         break;
     case 10: /* the host fails once, soon */
         if (fake.host.failure_count < FAKE_FAILURES) {
