@@ -42,7 +42,7 @@ static const char help[] =
     "\n"
     "Examples:\n"
     "  ballast run --target 256M -- qemu-system-x86_64 -m 4G -nographic disk.img\n"
-    "  ballast run --name web --target 1.5G qemu-system-x86_64 -m 8G ...\n"
+    "  ballast run --name web --target 1.5G qemu-system-x86_64 -m 8G web.img\n"
     "\n"
     "Exit status: QEMU's own, or\n"
     "   2  the command line is wrong; nothing was started\n"

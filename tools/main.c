@@ -37,7 +37,7 @@ static void print_help(void)
          "  ballast ls\n"
          "  ballast stat vm1\n"
          "  ballast map vm1\n"
-         "  ballast set vm1 2G\n"
+         "  ballast set vm1 1G\n"
          "  ballast destroy vm1\n"
          "\n"
          "Domains keep their files in /run/ballast (root), $XDG_RUNTIME_DIR/ballast\n"

@@ -30,6 +30,8 @@
  *   zerocopy                   sockets must not send without copying
  *   version MAJOR              QEMU's, before the first block; it is 7 else
  *   balloon MIB                that much must be what was last asked of it
+ *   driver                     for ever: a guest's balloon driver, which does what
+ *                              is asked of it
  *   round POSTCOPY COUNT       a round of a migration begins, after which postcopy
  *                              may follow or not: so many pages must be skipped
  *   came MIB                   a state came in, in which that was asked of it
@@ -199,7 +201,7 @@ int ram_block_discard_require(bool state)
 static struct notifier *machine_done;
 static void (*reset_function)(void *opaque);
 static void *reset_opaque;
-static int64_t balloon_bytes;
+static _Atomic int64_t balloon_bytes;
 
 void qemu_add_machine_init_done_notifier(struct notifier *notifier)
 {
@@ -712,6 +714,24 @@ static void churn(size_t users, uint64_t seed, size_t mib)
     }
 }
 
+/* A balloon driver: what the guest has is what it is asked to have. It gives up
+ * the end of its memory first. */
+static void drive_balloon(void)
+{
+    size_t all = blocks[0].bytes / PAGE, has = all;
+    for (;;) {
+        size_t asked = balloon_bytes != 0 ? (size_t)balloon_bytes / PAGE : all;
+        asked = asked < all ? asked : all;
+        for (; has > asked; has--) {
+            must(madvise(page_at(has - 1), PAGE, MADV_DONTNEED) == 0, "inflating");
+        }
+        for (; has < asked; has++) {
+            must(madvise(page_at(has), PAGE, MADV_WILLNEED) == 0, "deflating");
+        }
+        usleep(10000);
+    }
+}
+
 static size_t number(const char *text)
 {
     return strtoull(text, NULL, 0);
@@ -842,6 +862,8 @@ static int run(char **argument)
         in_background();
     } else if (strcmp(command, "raw") == 0) {
         set_raw();
+    } else if (strcmp(command, "driver") == 0) {
+        drive_balloon();
     } else if (strcmp(command, "hang") == 0) {
         for (;;) {
             pause();
