@@ -272,7 +272,7 @@ static int set_target(struct change *change, const json_t *before)
 {
     uint64_t total = bytes_of(before, "total_pages");
     uint64_t growth = change->target_bytes > total ? change->target_bytes - total : 0;
-    uint64_t limit_ms = SET_MS + growth / (UINT64_C(1) << 30) * SET_MS_PER_GIB;
+    uint64_t limit_ms = SET_MS + growth * SET_MS_PER_GIB / (UINT64_C(1) << 30);
     int64_t deadline = waiting_now_ms() + (int64_t)limit_ms;
     json_t *arguments = json_pack("{s:I}", "target_bytes", (json_int_t)change->target_bytes);
     struct ctl_error error;

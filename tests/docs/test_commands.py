@@ -23,6 +23,7 @@ The build folder is $BALLAST_BUILD_DIR, which meson sets for the tests.
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -38,15 +39,18 @@ from harness import Failed, Skip, check  # noqa: E402  pylint: disable=wrong-imp
 
 LIMIT_S = 120
 # They go on until they are told to stop.
-FOLLOWERS = re.compile(r"ballast (events|record|top)\b")
+FOLLOWERS = re.compile(r"ballast (events|record)\b")
+ON_A_TERMINAL = re.compile(r"ballast top\b|watch ")
+# Folders of a host, and what stands for them here.
+FOLDERS = {"/run/ballast": "$BALLAST_RUNTIME_DIR", "/var/lib/prometheus/node-exporter": "."}
 NEEDED = ("jq", "socat")
 
 PRELUDE = r"""
 set -eEuo pipefail
 trap 'echo "failed with $?: $BASH_COMMAND" >&2' ERR
-# Has the domain in the foreground begun to answer?
+# Until the domain in the foreground runs: then there are more than before.
 wait_for_domain() {
-    while [ "$(ballast ls --json | grep -c '"pid"')" -le "$1" ]; do
+    while [ "$(ballast ls --json | grep -c '"state": "running"')" -le "$1" ]; do
         kill -0 "$2" || { cat foreground >&2; return 1; }
         sleep 0.05
     done
@@ -114,13 +118,13 @@ def script_of(command):
     """What runs a command of a document as a user does."""
     bare = re.sub(r"\s+#\s.*$", "", command)
     if bare.startswith("ballast run") and "-daemonize" not in bare:
-        return ("running=$(ballast ls --json | grep -c '\"pid\"' || true)\n"
+        return ("running=$(ballast ls --json | grep -c '\"state\": \"running\"' || true)\n"
                 f"{bare} </dev/null >foreground 2>&1 &\nwait_for_domain \"$running\" $!")
     if FOLLOWERS.match(bare):
-        ended = f"timeout --foreground --preserve-status --signal=INT 1 {bare}"
-        if bare.startswith("ballast top"):
-            return f"script -qefc '{ended}' /dev/null >/dev/null"
-        return ended
+        return f"timeout --foreground --preserve-status --signal=INT 1 {bare}"
+    if ON_A_TERMINAL.match(bare):
+        on_terminal = shlex.quote(f"timeout --foreground --signal=INT 1 {bare}")
+        return f"script -qefc {on_terminal} /dev/null >/dev/null || [ $? = 124 ]"
     return bare
 
 
@@ -189,7 +193,10 @@ def run_document(place, blocks):
         if why_not:
             print(f"  not run: {why_not}: {block.text.strip().splitlines()[0]}")
             continue
-        for command in split(block.text.replace("/run/ballast", "$BALLAST_RUNTIME_DIR")):
+        text = block.text
+        for folder, ours in FOLDERS.items():
+            text = text.replace(folder, ours)
+        for command in split(text):
             script += script_of(command) + "\n"
             count += 1
     status, output = place.run(script)
@@ -203,7 +210,7 @@ def test_of(path):
     """A test that runs the commands of a document."""
     def test(place):
         blocks = man_blocks(path) if path.suffix == ".scd" else markdown_blocks(path)
-        if path.suffix == ".scd" or path.name == "README.md":
+        if path.suffix == ".scd" or path == SOURCE / "README.md":
             check(blocks, f"{path.name} has no commands")
         run_document(place, blocks)
     test.__doc__ = str(path.relative_to(SOURCE))
