@@ -8,7 +8,7 @@ How the documents are written for that:
 
   - In Markdown the commands are in blocks that begin with ```sh; what they print, and what is typed
     elsewhere, in blocks with another word there. There are no indented blocks. In a man page all
-    literal blocks of EXAMPLES are commands.
+    literal blocks of EXAMPLES are commands, but for those that begin with "{".
   - The blocks of a document are run in their order, in one folder, as one script that ends at the
     first command that fails. A man page whose examples start no domain finds one that runs: vm1,
     max 4 GiB, target 256 MiB.
@@ -90,7 +90,8 @@ def man_blocks(path):
     blocks = []
     for found in re.finditer(r"(?P<note>(?:^;.*\n)*)\n*^```\n(?P<text>.*?)^```$", section.group(1),
                              re.M | re.S):
-        blocks += noted(re.sub("^;", "", found["note"], flags=re.M), found["text"])
+        if not found["text"].startswith("{"):
+            blocks += noted(re.sub("^;", "", found["note"], flags=re.M), found["text"])
     return blocks
 
 
