@@ -187,9 +187,10 @@ static int kill_domain(struct victim *victim)
     }
     if (!wait_until_gone(victim, waiting_now_ms() + KILL_MS,
                          "killed, and the kernel frees its memory")) {
-        cli_error("the domain '%s' was killed (process %ld) and is still not gone after %d s; "
-                  "look at what the process waits for",
-                  victim->name, (long)victim->pid, KILL_MS / 1000);
+        cli_error(
+            "the domain '%s' is not gone: its process %ld was killed, and is still there after "
+            "%d s; look at what it waits for (/proc/PID/wchan, the kernel's log)",
+            victim->name, (long)victim->pid, KILL_MS / 1000);
         return EXIT_FAILED;
     }
     return 0;

@@ -104,7 +104,7 @@ static int connect_to(const struct request *request, struct ctl_client **client)
         progress_show("waiting for '%s'", request->name);
         ppoll(NULL, 0, &pause, &request->mask);
     }
-    cli_error("interrupted before '%s' was there; nothing was recorded", request->name);
+    cli_error("interrupted: '%s' was not there yet; nothing was recorded", request->name);
     return EXIT_INTERRUPTED;
 }
 

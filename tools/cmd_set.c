@@ -178,13 +178,15 @@ static int look(struct change *change, const json_t *state)
 
     if (bytes_of(state, "target_pages") != change->target_bytes) {
         domain_format_pages(state, "target_pages", target);
-        cli_error("somebody else has given '%s' another target meanwhile, %s; not waiting any "
-                  "longer",
+        cli_error("not waiting any longer: somebody else has given '%s' another target meanwhile, "
+                  "%s; set it again if that was not meant",
                   change->name, target);
         return -1;
     }
     if (strcmp(domain_string(state, "state"), "dying") == 0) {
-        cli_error("the domain '%s' is ending; it did not reach its target", change->name);
+        cli_error("the target is not reached: the domain '%s' is ending; start it again with that "
+                  "--target",
+                  change->name);
         return -1;
     }
     if (bytes_of(state, "total_pages") == change->target_bytes) {

@@ -100,7 +100,7 @@ void domain_explain(int ret, int timeout_ms, struct ctl_error *error)
         ctl_error_set(error, "", "permission denied; be the user who started it, or root");
         break;
     default:
-        ctl_error_set(error, "", "%s", strerror(-ret));
+        ctl_error_set(error, "", "%s; try again, or look at QEMU's output", strerror(-ret));
         break;
     }
 }

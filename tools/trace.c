@@ -37,8 +37,8 @@ __attribute__((format(printf, 2, 3))) static int bad(struct reading *reading, co
     va_start(arguments, format);
     vsnprintf(what, sizeof(what), format, arguments);
     va_end(arguments);
-    snprintf(reading->error->text, sizeof(reading->error->text), "line %zu %s", reading->line,
-             what);
+    snprintf(reading->error->text, sizeof(reading->error->text), "line %zu %s%s", reading->line,
+             what, strchr(what, ';') != NULL ? "" : "; take it out, or record anew");
     return -EBADMSG;
 }
 

@@ -69,9 +69,10 @@ __attribute__((constructor)) static void agent_begin(void)
     clean_environment();
     stop_prepare(config.directory);
     if (presence == QEMU_UNUSABLE) {
-        stop(BALLAST_EXIT_REFUSED,
-             "this QEMU does not export the functions by which Ballast finds guest RAM (a build "
-             "without modules?); use the distribution's QEMU, 7.2 or newer");
+        stop(
+            BALLAST_EXIT_REFUSED,
+            "this QEMU cannot be a domain: it does not export the functions by which Ballast finds "
+            "guest RAM (a build without modules?); use the distribution's QEMU, 7.2 or newer");
     }
     active = true;
 }
@@ -125,23 +126,23 @@ __attribute__((noreturn)) static void refuse_build(const struct guest_problem *p
     switch (problem->failure) {
     case GUEST_FAILED_UFFD:
         if (err == -EPERM) {
-            stop(BALLAST_EXIT_REFUSED,
-                 "no permission to use userfaultfd for the kernel's own accesses to guest RAM; "
-                 "open /dev/userfaultfd to this user, or set vm.unprivileged_userfaultfd=1, or "
-                 "give CAP_SYS_PTRACE");
+            stop(BALLAST_EXIT_REFUSED, "userfaultfd is not permitted: serving the kernel's own "
+                                       "accesses to guest RAM needs a "
+                                       "right; open /dev/userfaultfd to this user, or set "
+                                       "vm.unprivileged_userfaultfd=1, or give CAP_SYS_PTRACE");
         }
         if (err == -ENOSYS || err == -EOPNOTSUPP) {
             stop(BALLAST_EXIT_REFUSED,
-                 "this kernel has no userfaultfd that can move pages; use Linux 6.8 or newer "
-                 "(6.12.37 or newer is advised)");
+                 "this kernel cannot move pages: it has no userfaultfd that does; use Linux 6.8 or "
+                 "newer (6.12.37 or newer is advised)");
         }
         break;
     case GUEST_FAILED_MEMORY:
         if (err == -ENOMEM && problem->limit == MEMORY_LIMIT_OTHER) {
             stop(BALLAST_EXIT_REFUSED,
-                 "the kernel refuses %" PRIu64
-                 " MiB for the target, though they seem to be there; look at the limits on this "
-                 "process (ulimit -v) and at vm.overcommit_memory, or lower --target",
+                 "the host cannot give the target: the kernel refuses %" PRIu64
+                 " MiB, though they seem to be there; look at the limits on this process "
+                 "(ulimit -v) and at vm.overcommit_memory, or lower --target",
                  MIB(config.target_bytes));
         }
         if (err == -ENOMEM) {
@@ -156,8 +157,8 @@ __attribute__((noreturn)) static void refuse_build(const struct guest_problem *p
     case GUEST_FAILED_METADATA:
         if (err == -EINVAL) {
             stop(BALLAST_EXIT_REFUSED,
-                 "target (%" PRIu64 " MiB) must be at least 2 MiB and at most guest RAM; lower "
-                 "--target or raise -m",
+                 "the target does not fit: %" PRIu64
+                 " MiB is not between 2 MiB and guest RAM; change --target, or raise -m",
                  MIB(config.target_bytes));
         }
         break;
@@ -172,37 +173,45 @@ __attribute__((noreturn)) static void refuse_build(const struct guest_problem *p
         [GUEST_FAILED_MEMORY] = "move the target into the cache",
         [GUEST_FAILED_THREAD] = "start its threads",
     };
-    stop(BALLAST_EXIT_REFUSED, "could not %s: %s", steps[problem->failure], strerror(-err));
+    stop(BALLAST_EXIT_REFUSED,
+         "the domain cannot be built: to %s failed: %s; look at the limits on this process "
+         "(ulimit -a), and at 'ballast doctor'",
+         steps[problem->failure], strerror(-err));
 }
 
 /* Guest RAM of a kind that pages cannot be moved into. */
 static void refuse_unservable(haddr_t at, uint64_t bytes, const struct qemu_block *block)
 {
     if (strcmp(block->owner_type, "memory-backend-ram") != 0) {
-        stop(BALLAST_EXIT_REFUSED,
-             "guest RAM '%s' is a %s, and PoD needs private anonymous memory; use plain -m, or "
-             "memory-backend-ram without share=on",
-             block->name, block->owner_type);
+        stop(
+            BALLAST_EXIT_REFUSED,
+            "guest RAM '%s' cannot be served: it is a %s, and only private anonymous memory can be "
+            "moved; use plain -m, or memory-backend-ram without share=on",
+            block->name, block->owner_type);
     }
     if (ram_at.a != 0) {
         stop(BALLAST_EXIT_REFUSED,
-             "guest RAM '%s' is a second block of RAM, and PoD serves one for now; leave out "
-             "-numa memdev and memory devices (pc-dimm)",
+             "guest RAM '%s' cannot be served: it is a second block of RAM, and a domain has one; "
+             "leave out -numa memdev and memory devices (pc-dimm)",
              block->name);
     }
     if (!is_private(at)) {
         stop(BALLAST_EXIT_REFUSED,
-             "guest RAM '%s' is shared memory, and PoD needs private memory; leave out share=on",
+             "guest RAM '%s' cannot be served: it is shared memory, and only private memory can be "
+             "moved; leave out share=on",
              block->name);
     }
     if (config.max_bytes != 0 && bytes != config.max_bytes) {
         stop(BALLAST_EXIT_REFUSED,
-             "guest RAM '%s' has %" PRIu64 " MiB, and -m says %" PRIu64 " MiB; make them agree",
+             "guest RAM '%s' is not what it should be: it has %" PRIu64 " MiB, and -m says %" PRIu64
+             " MiB; make them agree",
              block->name, MIB(bytes), MIB(config.max_bytes));
     }
     if (at.a % SUPERPAGE_BYTES != 0) {
         stop(BALLAST_EXIT_REFUSED,
-             "guest RAM '%s' is not aligned to 2 MiB in QEMU's memory; leave out its align option",
+             "guest RAM '%s' cannot be served: it is not aligned to 2 MiB in QEMU's memory; leave "
+             "out "
+             "its align option",
              block->name);
     }
 }
@@ -247,8 +256,8 @@ void agent_see_block(haddr_t at, uint64_t bytes)
         if (config.max_bytes != 0 && bytes == config.max_bytes && ram_at.a == 0 &&
             block.owner_type[0] == '\0') {
             stop(BALLAST_EXIT_REFUSED,
-                 "this machine's RAM '%s' has no memory backend, so PoD cannot serve it; choose "
-                 "another -machine",
+                 "guest RAM '%s' cannot be served: it has no memory backend; choose another "
+                 "-machine",
                  block.name);
         }
         return;
@@ -256,8 +265,8 @@ void agent_see_block(haddr_t at, uint64_t bytes)
     refuse_unservable(at, bytes, &block);
     if (qemu_require_discards() != 0) {
         stop(BALLAST_EXIT_REFUSED,
-             "a device of this guest pins all of its RAM (VFIO, SEV or RDMA), which PoD must be "
-             "able to move; leave that device out");
+             "guest RAM cannot be served: a device of this guest pins all of its RAM (VFIO, SEV or "
+             "RDMA), so that nothing can be moved; leave that device out");
     }
     static const struct qemu_hooks hooks = {
         .ready = on_ready, .reset = guest_restart, .round = on_round};
@@ -275,7 +284,10 @@ void agent_see_block(haddr_t at, uint64_t bytes)
     runtime_lock_write_pid(config.lock_fd);
     int err = control_start(&config);
     if (err != 0) {
-        stop(BALLAST_EXIT_REFUSED, "could not listen in %s: %s", config.directory, strerror(-err));
+        stop(BALLAST_EXIT_REFUSED,
+             "the domain cannot be built: it cannot listen in %s: %s; set BALLAST_RUNTIME_DIR to "
+             "another folder",
+             config.directory, strerror(-err));
     }
     struct guest_problem problem;
     err = guest_build(at, bytes, config.target_bytes, &options, &problem);

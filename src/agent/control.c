@@ -155,7 +155,7 @@ static int explain_target(int err, const struct guest_problem *problem, struct c
                                                             : "MemAvailable, less some headroom");
         break;
     case -ESHUTDOWN:
-        ctl_error_set(error, CTL_WRONG_STATE, "the domain is dying");
+        ctl_error_set(error, CTL_WRONG_STATE, "the domain is dying; start it again to have one");
         break;
     case -EBUSY:
         ctl_error_set(error, CTL_BUSY, "the domain is still being built; try again");

@@ -585,8 +585,8 @@ static void refusals(void **unused)
         {"not aligned", {0}, {"block", "ram0", "memory-backend-ram", RAM_MIB, "unaligned"}},
         {"pins all of its RAM", {0}, {"pinned", RAM}},
         {"has no memory backend", {.max_mib = 64}, {"block", "old.ram", "-", RAM_MIB, "private"}},
-        {"target (66 MiB) must be at least 2 MiB and at most guest RAM", {.target_mib = 66}, {RAM}},
-        {"target (16 MiB) must be at least 2 MiB and at most guest RAM",
+        {"66 MiB is not between 2 MiB and guest RAM", {.target_mib = 66}, {RAM}},
+        {"16 MiB is not between 2 MiB and guest RAM",
          {0},
          {"block", "tiny", "memory-backend-ram", "1", "private"}},
     };
