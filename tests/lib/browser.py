@@ -16,9 +16,10 @@ import urllib.request
 from harness import Failed, Skip, seconds
 
 # Without its sandbox, which root and many containers cannot have: it shows only what tests made.
-ARGUMENTS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-             "--disable-background-networking", "--disable-component-update", "--disable-sync",
-             "--host-resolver-rules=MAP * ~NOTFOUND", "--hide-scrollbars"]
+ARGUMENTS = ["--headless=new", "--no-sandbox", "--remote-debugging-pipe", "--disable-gpu",
+             "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking",
+             "--disable-component-update", "--disable-sync", "--hide-scrollbars",
+             "--host-resolver-rules=MAP * ~NOTFOUND"]
 
 
 def find():
