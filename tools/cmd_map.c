@@ -40,7 +40,7 @@ static const char help[] =
     "\n"
     "Examples:\n"
     "  ballast map vm1\n"
-    "  watch --color -n 1 ballast map vm1\n"
+    "  watch -n 1 ballast map vm1\n"
     "  ballast map vm1 -o vm1.svg\n"
     "  ballast map --json vm1 | jq '.counts.huge'\n";
 
