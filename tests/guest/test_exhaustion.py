@@ -32,30 +32,34 @@ def check_exhausted(session, guest, target):
     lib.check(again.returncode == 0 and guest.name not in again.stdout, again.stdout)
 
 
-def test_memtest86(session):
-    """memtest86+, which writes patterns over all memory"""
-    guest = session.start_guest("512M", "48M", kernel=lib.guest_kit()["memtest"], held=True)
+def run_out(session, maximum, target, **options):
+    """Starts a guest that runs out, observed from before its first instruction."""
+    guest = session.start_guest(maximum, target, held=True, **options)
     guest.wait_up()
     observer = lib.Observer(session, guest.name)
     qmp = guest.qmp()
     qmp.call("cont")
-    check_exhausted(session, guest, "48M")
+    check_exhausted(session, guest, target)
     report = observer.report()
     print("  " + lib.describe_report(report))
     lib.check(report["good"], f"the kernel's books say otherwise: {report}")
+    return guest
+
+
+def test_memtest86(session):
+    """memtest86+, which writes patterns over all memory"""
+    run_out(session, "512M", "48M", kernel=lib.guest_kit()["memtest"])
 
 
 def test_linux_fills_memory(session):
     """Linux, which keeps more data in a file system in memory than the target has room for"""
-    guest = session.start_guest("1G", "160M", append="ballast.scenario=fill ballast.size=300")
-    check_exhausted(session, guest, "160M")
+    guest = run_out(session, "1G", "160M", append="ballast.scenario=fill ballast.size=300")
     lib.check("scenario fill" in guest.said(), f"the guest should have booted: {guest.account()}")
 
 
 def test_too_small_to_boot(session):
     """a target too small for the kernel image"""
-    guest = session.start_guest("1G", "32M")
-    check_exhausted(session, guest, "32M")
+    run_out(session, "1G", "32M")
 
 
 lib.run_tests(test_memtest86, test_linux_fills_memory, test_too_small_to_boot)

@@ -43,7 +43,8 @@ arguments = options.parse_args()
 class Observer:
     """The accounting oracle (tests/lib/observer.c), while the target is one or among some."""
 
-    totals = {"samples": 0, "deviations": 0, "in_flight_reread": 0, "in_flight_stopped": 0}
+    totals = {"samples": 0, "deviations": 0, "in_flight_reread": 0, "in_flight_stopped": 0,
+              "broken_up": 0}
 
     def __init__(self, session, name, between=()):
         self.process = subprocess.Popen(
@@ -110,8 +111,8 @@ def show(counts, stat, changes):
     print(f"    {counts['sum']:>16,}  in all")
     for name, why in counts["lacks"].items():
         print(f"  skipped: torture by '{name}': {why}")
-    keys = ("faults", "populated_2m", "populated_4k", "reclaimed_2m", "reclaimed_4k", "sweeps",
-            "busy_skips", "given_up_pages", "taken_back_pages", "out_in_use", "discarded_pages")
+    keys = ("faults", "populated_2m", "populated_4k", "reclaimed_2m", "reclaimed_4k",
+            "recovered_2m", "sweeps", "busy_skips", "given_up_pages", "taken_back_pages", "out_in_use", "discarded_pages")
     print(f"  {changes} targets set; " + ", ".join(f"{key} {stat[key]}" for key in keys))
     print("  observer: " + ", ".join(f"{key} {value}" for key, value in Observer.totals.items()))
 
