@@ -35,7 +35,7 @@
 #define WORDS   (PAGE / sizeof(uint64_t))
 #define WORKERS 3
 #define RUN_MAX ((size_t)32)
-#define SAY     200 /* operations between two lines */
+#define SAY     50 /* operations between two lines */
 
 struct worker {
     int fd, number;
