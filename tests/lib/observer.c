@@ -40,7 +40,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 
 #include "base/types.h"
@@ -365,7 +364,8 @@ static void observe(struct residency_reader *reader, const struct subject *subje
                                  (json_int_t)reading.ram.pages, "huge_pages",
                                  (json_int_t)(reading.ram.huge_pages + reading.cache.huge_pages)));
         }
-        next += period;
+        /* As fast as it can is half of one processor's time, not to be in the way. */
+        next = hz == 0 ? now_ns() + (now_ns() - now) : next + period;
         if (next < now_ns()) {
             next = now_ns();
         }
@@ -463,7 +463,7 @@ static const char usage[] =
     "       observer [--hz N] --pid PID --ram START+BYTES --cache START+BYTES --target PAGES\n"
     "\n"
     "Samples the memory of domain NAME (or of the ranges of a process, in hexadecimal) N times\n"
-    "a second (default 100; 0: as fast as it can) until it ends, and reports whether the sum was\n"
+    "a second (default 100; 0: half of the time) until it ends, and reports whether the sum was\n"
     "always the target. --between: while its target changes, the least and the most that it is\n"
     "set to, in pages, in decimal.\n";
 
@@ -536,10 +536,6 @@ int main(int argc, char **argv)
         fprintf(stderr, "observer: cannot look at process %d: %s\n", (int)subject.pid,
                 strerror(-r));
         return 2;
-    }
-    /* What is watched comes first. */
-    if (setpriority(PRIO_PROCESS, 0, 10) < 0) {
-        perror("observer: its priority");
     }
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
