@@ -74,4 +74,4 @@ def run(session, drive):
     pattern.destroy(guest)
 
 
-lib.run_tests(torture("native"), torture("io_uring"), torture("threads"))
+lib.run_tests(torture("native"), torture("io_uring"))
