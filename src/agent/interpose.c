@@ -111,8 +111,6 @@ void *mremap(void *old, size_t old_size, size_t new_size, int flags, ...)
 {
     va_list arguments;
     va_start(arguments, flags);
-    /* The analyzer of clang 14 does not see what va_start does on x86-64. */
-    /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized) */
     void *target = (flags & MREMAP_FIXED) ? va_arg(arguments, void *) : NULL;
     va_end(arguments);
     if (guest_owns(haddr(old), old_size) ||

@@ -1192,16 +1192,19 @@ static void a_bad_server(void **state)
     struct fixture *fixture = *state;
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     struct ctl_client *client = (struct ctl_client *)state;
-    int listener = socket(AF_UNIX, SOCK_STREAM, 0);
 
     ctl_server_stop(fixture->server);
     fixture->server = NULL; /* should this test end early */
     memcpy(address.sun_path, fixture->path, strlen(fixture->path));
-    assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
-    assert_int_equal(listen(listener, 1), 0);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        pid_t child = fork();
+        /* A socket for each: on a busy machine the child may be killed before it
+         * has accepted, and the next would accept what the client has left. */
+        int listener = socket(AF_UNIX, SOCK_STREAM, 0);
+        pid_t child;
 
+        assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+        assert_int_equal(listen(listener, 1), 0);
+        child = fork();
         if (child == 0) {
             int fd = accept(listener, NULL, NULL);
 
@@ -1216,9 +1219,9 @@ static void a_bad_server(void **state)
         assert_ptr_equal(client, state);
         kill(child, SIGKILL);
         assert_int_equal(waitpid(child, NULL, 0), child);
+        close(listener);
+        unlink(fixture->path);
     }
-    close(listener);
-    unlink(fixture->path);
     assert_int_equal(start(fixture), 0);
 }
 
