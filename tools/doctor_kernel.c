@@ -89,12 +89,12 @@ static void fix_kernel(const struct doctor_host *host, struct finding *finding)
 }
 
 /* Has it the fix of the race between UFFDIO_MOVE and the swap cache? It came with
- * 6.16, 6.15.6 and 6.12.37. */
+ * 6.12.37, and later series have it from 6.16 on; of those between we do not know. */
 static bool has_swap_fix(const char *release)
 {
     return host_kernel_is_at_least(release, 6, 12, 37) &&
            (!host_kernel_is_at_least(release, 6, 13, 0) ||
-            host_kernel_is_at_least(release, 6, 15, 6));
+            host_kernel_is_at_least(release, 6, 16, 0));
 }
 
 static void look_at_version(const struct doctor_host *host, struct findings *findings)
@@ -117,7 +117,7 @@ static void look_at_version(const struct doctor_host *host, struct findings *fin
                                "Linux %s moves pages, but has a race between that and swapping, "
                                "unless your distribution has fixed it",
                                release);
-        finding_advise(finding, "use 6.12.37 or a newer 6.12, or 6.15.6 or newer; until then do "
+        finding_advise(finding, "use 6.12.37 or a newer 6.12, or 6.16 or newer; until then do "
                                 "without swap");
         fix_kernel(host, finding);
     } else {
