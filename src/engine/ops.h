@@ -57,7 +57,7 @@ struct engine_ops {
     /*
      * A quick look at guest pages that are in place, while the guest runs:
      * returns the length of the leading run of pages that look as asked,
-     * where a page "looks zero" if its first bytes are zero. A page that looks
+     * where a page "looks zero" if its first and last bytes are zero. A page that looks
      * zero need not be; one that does not is not.
      */
     pages_t (*glance)(void *host, gfn_t at, pages_t pages, bool zero);

@@ -224,6 +224,9 @@ void p2m_set(struct p2m *p2m, gfn_t at, pages_t pages, enum p2m_state state)
     if (in_place(entry) != size) {
         entry->flags &= (uint8_t)~P2M_HUGE;
     }
+    if (in_place(entry) == 0) {
+        entry->flags &= (uint8_t)~P2M_MIXED;
+    }
     p2m->ram_pages = p2m->ram_pages - old.ram + entry->ram;
     p2m->out_pages = p2m->out_pages - old.out + entry->out;
     p2m->given_pages = p2m->given_pages - old.given + entry->given;

@@ -49,6 +49,9 @@ enum p2m_flags {
     /* A page table may stand at this place of the host's page tables, in
      * which case a huge page cannot arrive here in one piece. */
     P2M_TABLE = 2,
+    /* A sweep found it whole, and a page that is not zero in it. It is swept page
+     * by page from then on, until all of it has left. */
+    P2M_MIXED = 4,
 };
 
 struct p2m_entry {
@@ -117,7 +120,8 @@ pages_t p2m_run(const struct p2m *p2m, gfn_t at, pages_t limit);
 bool p2m_whole(const struct p2m *p2m, p2m_index_t index, enum p2m_state state);
 
 /* Puts [at, at + pages), which lies within one superpage, into a state.
- * Clears P2M_HUGE unless all pages of the superpage stay in place. */
+ * Clears P2M_HUGE unless all pages of the superpage stay in place, and P2M_MIXED
+ * if none does. */
 void p2m_set(struct p2m *p2m, gfn_t at, pages_t pages, enum p2m_state state);
 
 static inline pages_t p2m_pod_pages(const struct p2m *p2m)

@@ -181,12 +181,20 @@ int reclaim_reserve_step(struct domain *domain, bool *more)
     return 0;
 }
 
+/* Without those that are known to be mixed: to take, compare and put back each of
+ * them in each pass would cost many times what their zero pages are worth. */
 static int sweep_superpages(struct domain *domain)
 {
-    for (p2m_index_t visits = domain->p2m.populated; visits > 0; visits--) {
-        int took = reclaim_superpage(domain, p2m_advance_sweep_hand(&domain->p2m));
+    struct p2m *p2m = &domain->p2m;
+    for (p2m_index_t visits = p2m->populated; visits > 0; visits--) {
+        p2m_index_t index = p2m_advance_sweep_hand(p2m);
+        uint64_t false_zeros = domain->counters.false_zeros;
+        int took = p2m->entries[index].flags & P2M_MIXED ? 0 : reclaim_superpage(domain, index);
         if (took != 0) {
             return took;
+        }
+        if (domain->counters.false_zeros != false_zeros) {
+            p2m->entries[index].flags |= P2M_MIXED;
         }
     }
     domain->reclaim.superpages_dry = true;

@@ -121,6 +121,10 @@ static void linux_wake(void *context, gfn_t at, pages_t pages)
     uffd_wake(host->uffd, guest_address(host, at), pages_to_bytes(pages));
 }
 
+/* Each page that is glanced at costs a wait for memory, unless it is asked for
+ * so many pages before. */
+#define GLANCE_AHEAD_PAGES 8
+
 static pages_t linux_glance(void *context, gfn_t at, pages_t pages, bool zero)
 {
     struct linux_host *host = context;
@@ -128,6 +132,9 @@ static pages_t linux_glance(void *context, gfn_t at, pages_t pages, bool zero)
     pages_t run = 0;
     while (run < pages && zero_glance(haddr_add(page, pages_to_bytes(run))) == zero) {
         run++;
+        if (run + GLANCE_AHEAD_PAGES < pages) {
+            zero_glance_soon(haddr_add(page, pages_to_bytes(run + GLANCE_AHEAD_PAGES)));
+        }
     }
     return run;
 }

@@ -23,7 +23,16 @@ __attribute__((no_sanitize("thread"))) static bool words_are_zero(const uint64_t
 
 bool zero_glance(haddr_t page)
 {
-    return words_are_zero((const uint64_t *)page.a, GLANCE_WORDS);
+    const uint64_t *words = (const uint64_t *)page.a;
+    return words_are_zero(words, GLANCE_WORDS) &&
+           words_are_zero(words + PAGE_WORDS - GLANCE_WORDS, GLANCE_WORDS);
+}
+
+void zero_glance_soon(haddr_t page)
+{
+    const uint64_t *words = (const uint64_t *)page.a;
+    __builtin_prefetch(words);
+    __builtin_prefetch(words + PAGE_WORDS - GLANCE_WORDS);
 }
 
 /*

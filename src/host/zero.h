@@ -8,9 +8,12 @@
 
 #include "base/types.h"
 
-/* Looks at the first cache line only, while others may be writing: false means
- * that the page is not zero, true that it may be. */
+/* Looks at the first and the last cache line only, while others may be writing:
+ * false means that the page is not zero, true that it may be. */
 bool zero_glance(haddr_t page);
+
+/* Asks the processor for what zero_glance will look at. Harmless at any address. */
+void zero_glance_soon(haddr_t page);
 
 /* Compares the whole page, which nobody writes to meanwhile. */
 bool zero_compare(haddr_t page);

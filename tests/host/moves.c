@@ -315,16 +315,18 @@ static void glance(void **unused)
     must_place(&f, cfn(0), gfn(0), SUPERPAGE_PAGES);
     assert_int_equal(OPS->glance(&f.host, gfn(0), SUPERPAGE_PAGES, true), SUPERPAGE_PAGES);
     assert_int_equal(OPS->glance(&f.host, gfn(0), SUPERPAGE_PAGES, false), 0);
-    /* The first cache line decides, wherever in it the bit is. */
-    for (unsigned bit = 0; bit < 512; bit++) {
+    /* The first cache line decides, and the last, wherever in them the bit is. */
+    for (unsigned at = 0; at < 1024; at++) {
+        unsigned bit = at < 512 ? at : at + PAGE_BYTES * 8 - 1024;
         ((char *)ram_page(&f, gfn(9)))[bit / 8] = (char)(1 << bit % 8);
         assert_int_equal(OPS->glance(&f.host, gfn(0), 20, true), 9);
         assert_int_equal(OPS->glance(&f.host, gfn(9), 20, false), 1);
         assert_int_equal(OPS->glance(&f.host, gfn(9), 1, false), 1);
         ((char *)ram_page(&f, gfn(9)))[bit / 8] = 0;
     }
-    /* What comes later in the page it may miss: compare does not. */
-    ((char *)ram_page(&f, gfn(9)))[PAGE_BYTES - 1] = 1;
+    /* What is between it may miss: compare does not. */
+    ((char *)ram_page(&f, gfn(9)))[PAGE_BYTES / 2] = 1;
+    assert_int_equal(OPS->glance(&f.host, gfn(0), 20, true), 20);
     must_take(&f, gfn(0), cfn(0), SUPERPAGE_PAGES);
     assert_int_equal(OPS->compare(&f.host, cfn(0), SUPERPAGE_PAGES), 9);
     fixture_close(&f);

@@ -840,6 +840,43 @@ static void the_work_of_a_sweep_is_bounded(void **unused)
     }
 }
 
+static unsigned whole_takes;
+
+static void count_whole_takes(void *unused, const struct fake_call *call)
+{
+    (void)unused;
+    whole_takes += call->op == FAKE_TAKE && call->pages == SP;
+}
+
+/* Zero but for a page that looks it: once a sweep has seen that, it takes what is
+ * zero in there page by page, however many sweeps that is. */
+static void a_mixed_superpage_is_tried_once(void **unused)
+{
+    (void)unused;
+    enum { MIXED = 4 };
+    fill_up(MIXED);
+    zero(0, MIXED * SP);
+    for (uint64_t i = 0; i < MIXED; i++) {
+        assert_true(fake_guest_write_hidden(&f.host, gfn(i * SP + 99), 7));
+    }
+    f.host.before = count_whole_takes;
+    whole_takes = 0;
+    for (int sweeps = 0; sweeps < 2 * MIXED; sweeps++) {
+        f.domain.reclaim.singles_since_dry = SP * 16; /* time for superpages again */
+        assert_int_equal(reclaim_sweep(&f.domain), 0);
+    }
+    /* Each once whole, and at most once as a run of all its pages. */
+    assert_true(whole_takes <= 2 * MIXED);
+    assert_int_equal(f.domain.counters.reclaimed_4k, MIXED * (SP - 1));
+    assert_int_equal(token_at(2 * SP + 99), 7);
+    assert_true(flags_of(2) & P2M_MIXED);
+    /* It is forgotten when all of it has left. */
+    assert_int_equal(domain_discard(&f.domain, gfn(2 * SP), SP), 0);
+    assert_false(flags_of(2) & P2M_MIXED);
+    holds();
+    stop();
+}
+
 static void sweep_errors(void **unused)
 {
     (void)unused;
@@ -1025,6 +1062,7 @@ int main(void)
         cmocka_unit_test(a_populated_superpage_ends_the_drought),
         cmocka_unit_test(a_sweep_of_nothing),
         cmocka_unit_test(the_work_of_a_sweep_is_bounded),
+        cmocka_unit_test(a_mixed_superpage_is_tried_once),
         cmocka_unit_test(sweep_errors),
         cmocka_unit_test(a_sweep_that_is_put_off_does_not_start_over),
         cmocka_unit_test(a_write_after_the_glance_survives),
