@@ -22,7 +22,7 @@
 #define TURN_NS  UINT64_C(1000000000)
 /* No operation takes so long: each does some 10 ms of work, or, where memory must come
  * back from a slow swap first, some seconds. */
-#define STUCK_TURNS 60
+#define STUCK_TURNS 30
 /* A pass over the metadata of such a domain takes 0.04 ms, and about a millisecond
  * if every superpage is split. */
 #define CHECK_MAX_PAGES ((UINT64_C(16) << 30) / PAGE_BYTES)

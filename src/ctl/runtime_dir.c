@@ -28,6 +28,9 @@ static const char *const known_files[] = {BALLAST_SOCKET_NAME};
  * wants to keep it asks this often before he takes "held" for an answer. */
 #define LOCK_TRIES       30
 #define LOCK_TRY_WAIT_MS 10
+/* So many times longer if it is not a domain that holds it: on a busy machine an
+ * instant may be long. */
+#define LOCK_PATIENCE 30
 /* How often a folder may vanish between two steps before we give up. */
 #define FOLDER_TRIES 100
 
@@ -159,16 +162,93 @@ static bool is_still_there(int dir_fd, const char *name, int fd)
            is_same_file(&opened, &named);
 }
 
-/* flock() that gives up after `tries` attempts: -EWOULDBLOCK. */
+/* Does a process have this file open? 1, 0 or -errno. */
+static int has_open(pid_t pid, const struct stat *file)
+{
+    char path[64];
+    struct dirent *item;
+    DIR *directory;
+    int found = 0;
+
+    snprintf(path, sizeof(path), "/proc/%ld/fd", (long)pid);
+    directory = opendir(path);
+    if (directory == NULL) {
+        return errno == ENOENT ? 0 : -errno;
+    }
+    while (found == 0 && (item = readdir(directory)) != NULL) {
+        struct stat status;
+
+        if (fstatat(dirfd(directory), item->d_name, &status, 0) == 0 &&
+            is_same_file(&status, file)) {
+            found = 1;
+        }
+    }
+    closedir(directory);
+    return found;
+}
+
+/* Opens a pidfd and then checks that the process is the domain's: in this
+ * order, so that the number cannot pass to another process in between. */
+static int open_if_holder(pid_t pid, const struct stat *lock, int *pidfd)
+{
+    int fd = pidfd_open(pid, 0);
+    int ret;
+
+    if (fd < 0) {
+        return -errno;
+    }
+    ret = has_open(pid, lock);
+    if (ret == 1) {
+        *pidfd = fd;
+        return 0;
+    }
+    close(fd);
+    return ret == 0 ? -ESRCH : ret;
+}
+
+static pid_t read_pid(int lock_fd)
+{
+    char text[32] = {0};
+    char *end;
+    long pid;
+
+    if (pread(lock_fd, text, sizeof(text) - 1, 0) <= 0) {
+        return 0;
+    }
+    errno = 0;
+    pid = strtol(text, &end, 10);
+    if (errno != 0 || end == text || *end != '\n' || pid <= 0 || pid > INT_MAX) {
+        return 0;
+    }
+    return (pid_t)pid;
+}
+
+/* Does a domain hold this lock? Else somebody does who looks, or cleans up, or
+ * has just begun: that does not last. */
+static bool is_domains(int lock_fd)
+{
+    struct stat lock;
+    pid_t pid = read_pid(lock_fd);
+    int pidfd;
+    int ret = pid != 0 && fstat(lock_fd, &lock) == 0 ? open_if_holder(pid, &lock, &pidfd) : -ESRCH;
+
+    if (ret == 0) {
+        close(pidfd);
+    }
+    return ret != -ESRCH;
+}
+
+/* flock() that gives up after `tries` attempts if a domain holds it: -EWOULDBLOCK;
+ * and after as many times LOCK_PATIENCE in any case. */
 static int take_lock(int fd, int tries)
 {
-    while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+    for (int made = 1; flock(fd, LOCK_EX | LOCK_NB) < 0; made++) {
         struct timespec wait = {.tv_nsec = LOCK_TRY_WAIT_MS * 1000000L};
 
         if (errno != EWOULDBLOCK && errno != EINTR) {
             return -errno;
         }
-        if (--tries <= 0) {
+        if (made >= tries * LOCK_PATIENCE || (made >= tries && is_domains(fd))) {
             return -EWOULDBLOCK;
         }
         nanosleep(&wait, NULL);
@@ -499,67 +579,6 @@ int runtime_list(const char *base, struct runtime_entry **entries, size_t *count
     *entries = found;
     *count = found_count;
     return 0;
-}
-
-/* Does a process have this file open? 1, 0 or -errno. */
-static int has_open(pid_t pid, const struct stat *file)
-{
-    char path[64];
-    struct dirent *item;
-    DIR *directory;
-    int found = 0;
-
-    snprintf(path, sizeof(path), "/proc/%ld/fd", (long)pid);
-    directory = opendir(path);
-    if (directory == NULL) {
-        return errno == ENOENT ? 0 : -errno;
-    }
-    while (found == 0 && (item = readdir(directory)) != NULL) {
-        struct stat status;
-
-        if (fstatat(dirfd(directory), item->d_name, &status, 0) == 0 &&
-            is_same_file(&status, file)) {
-            found = 1;
-        }
-    }
-    closedir(directory);
-    return found;
-}
-
-/* Opens a pidfd and then checks that the process is the domain's: in this
- * order, so that the number cannot pass to another process in between. */
-static int open_if_holder(pid_t pid, const struct stat *lock, int *pidfd)
-{
-    int fd = pidfd_open(pid, 0);
-    int ret;
-
-    if (fd < 0) {
-        return -errno;
-    }
-    ret = has_open(pid, lock);
-    if (ret == 1) {
-        *pidfd = fd;
-        return 0;
-    }
-    close(fd);
-    return ret == 0 ? -ESRCH : ret;
-}
-
-static pid_t read_pid(int lock_fd)
-{
-    char text[32] = {0};
-    char *end;
-    long pid;
-
-    if (pread(lock_fd, text, sizeof(text) - 1, 0) <= 0) {
-        return 0;
-    }
-    errno = 0;
-    pid = strtol(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\n' || pid <= 0 || pid > INT_MAX) {
-        return 0;
-    }
-    return (pid_t)pid;
 }
 
 int runtime_open_process(const char *base, const char *name, pid_t pid, pid_t *found, int *pidfd)
