@@ -72,12 +72,38 @@ static int note(struct linux_host *host, int err, struct linux_failure failure)
     return err;
 }
 
+/* MADV_DONTNEED_LOCKED over 2 MiB without pages has nothing to drop but the table. */
+static int drop_table(haddr_t superpage)
+{
+    return sys_madvise(superpage, SUPERPAGE_BYTES, MADV_DONTNEED_LOCKED);
+}
+
+/*
+ * Where a huge page is to arrive in one piece there must be no page table. The
+ * engine knows of those that moves leave behind. But so does a fault, if the
+ * kernel had no huge page for whoever touched that place: and then the kernel
+ * would break up what arrives, and lose what is zero of it for a while.
+ */
+static void clear_way(const struct linux_host *host, haddr_t superpage)
+{
+    bool holds;
+    if (host->frees_page_tables &&
+        pagemap_run(host->split.mover.pagemap, superpage, SUPERPAGE_PAGES, &holds) ==
+            SUPERPAGE_PAGES &&
+        !holds) {
+        drop_table(superpage);
+    }
+}
+
 static int linux_place(void *context, cfn_t from, gfn_t to, pages_t pages, pages_t *moved)
 {
     struct linux_host *host = context;
     haddr_t source = cache_address(host, from), target = guest_address(host, to);
     uint64_t bytes = 0;
     int err = prepare(host, source, pages, host->broken_cached, split_hidden);
+    if (pages == SUPERPAGE_PAGES) {
+        clear_way(host, target);
+    }
     if (err == 0) {
         err = uffd_move(&host->split.mover, target, source, pages_to_bytes(pages), true, &bytes);
     }
@@ -102,6 +128,9 @@ static int linux_take(void *context, gfn_t from, cfn_t to, pages_t pages, pages_
     haddr_t source = guest_address(host, from), target = cache_address(host, to);
     uint64_t bytes = 0;
     int err = prepare(host, source, pages, host->broken_guest, split_guest);
+    if (pages == SUPERPAGE_PAGES) {
+        clear_way(host, target);
+    }
     if (err == 0) {
         err = uffd_move(&host->split.mover, target, source, pages_to_bytes(pages), false, &bytes);
     }
@@ -364,13 +393,12 @@ static int linux_release(void *context, cfn_t at, pages_t pages)
     return note(host, err, (struct linux_failure){"release", gfn(0), at, pages, 0, 0, 0});
 }
 
-/* MADV_DONTNEED_LOCKED over 2 MiB without pages has nothing to drop but the table. */
 static int flatten(const struct linux_host *host, haddr_t at)
 {
     if (!host->frees_page_tables) {
         return -EOPNOTSUPP;
     }
-    return sys_madvise(at, SUPERPAGE_BYTES, MADV_DONTNEED_LOCKED) == 0 ? 0 : -EIO;
+    return drop_table(at) == 0 ? 0 : -EIO;
 }
 
 static int linux_flatten_guest(void *context, gfn_t at)
