@@ -119,10 +119,39 @@ static void look_at_swap(const struct doctor_host *host, struct findings *findin
     }
     finding = findings_add(findings, FINDING_NOTE, "swap",
                            "there is swap (%.*s): when RAM runs short, pages of domains go there "
-                           "and come back slowly",
+                           "and come back slowly, and those that hold zeros the kernel may give "
+                           "to others until they are written to",
                            (int)strcspn(second + 1, " \t\n"), second + 1);
     finding_advise(finding, "keep the sum of all targets well below RAM; for one service forbid it "
-                            "with systemd's MemorySwapMax=0");
+                            "with systemd's MemorySwapMax=0, for one domain with QEMU's "
+                            "-overcommit mem-lock=on");
+}
+
+/* Linux 6.12 and newer, when memory runs short, with swap or without: of a huge page
+ * with more pages of zeros than max_ptes_none those are given to others, which leaves
+ * nothing of a cache. With the default, 511, it does not look. Older ones have no
+ * shrink_underused. */
+static void look_at_zero_pages(const struct doctor_host *host, struct findings *findings)
+{
+    char most[16], shrinks[16];
+    struct finding *finding;
+
+    if (doctor_read(host, THP "shrink_underused", shrinks, sizeof(shrinks)) != 0 ||
+        strcmp(shrinks, "0") == 0 ||
+        doctor_read(host, THP "khugepaged/max_ptes_none", most, sizeof(most)) != 0 ||
+        strtoul(most, NULL, 10) >= SUPERPAGE_PAGES - 1) {
+        findings_add(findings, FINDING_OK, "zero-pages",
+                     "the kernel does not search huge pages for zeros");
+        return;
+    }
+    finding = findings_add(findings, FINDING_NOTE, "zero-pages",
+                           "khugepaged's max_ptes_none is %s: when memory runs short, the kernel "
+                           "searches huge pages for zeros and gives those to others, and with "
+                           "them the cache of every domain",
+                           most);
+    finding_advise(finding, "set shrink_underused to 0; for one domain QEMU's -overcommit "
+                            "mem-lock=on helps");
+    fix_sysfs(finding, THP "shrink_underused", "0");
 }
 
 static void look_at_cgroup_high(const struct memory_room *room, struct findings *findings)
@@ -258,4 +287,5 @@ void doctor_look_at_memory(const struct doctor_host *host, struct findings *find
     look_at_huge_pages(host, findings);
     look_at_ksm(host, findings);
     look_at_swap(host, findings);
+    look_at_zero_pages(host, findings);
 }

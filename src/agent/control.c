@@ -147,6 +147,12 @@ static int explain_target(int err, const struct guest_problem *problem, struct c
                           "limits on the process and at vm.overcommit_memory");
             break;
         }
+        if (problem->limit == MEMORY_LIMIT_DESCRIPTORS) {
+            ctl_error_set(error, CTL_HOST_MEMORY,
+                          "QEMU has no file descriptor left to see with how much memory the host "
+                          "has, and nothing is taken unseen; raise its limit (prlimit --nofile)");
+            break;
+        }
         ctl_error_set(error, CTL_HOST_MEMORY,
                       "the host can give %" PRIu64
                       " MiB more at most (%s); free memory or ask for less",

@@ -244,6 +244,10 @@ static int map_aligned(uint64_t bytes, haddr_t *at)
 /* Memory is faulted in by steps of this much, each time seeing to it first that
  * the host has it. */
 #define PREPARE_STEP_BYTES (32 * SUPERPAGE_BYTES)
+/* Others may be at the same, having seen the same memory. So a step is no more than
+ * such a part of what is left: then so many builds at once never overrun the headroom,
+ * and in the last steps, of a superpage each, 32 do not. */
+#define PREPARE_SHARE 8
 
 /* Faults in a step of [at, at + bytes), of which *done bytes are there already. */
 static int fault_in_step(struct linux_host *host, haddr_t at, uint64_t bytes, uint64_t *done)
@@ -253,6 +257,9 @@ static int fault_in_step(struct linux_host *host, haddr_t at, uint64_t bytes, ui
         host->short_available_bytes += *done;
         return -ENOMEM;
     }
+    uint64_t share = host->short_available_bytes / PREPARE_SHARE;
+    share -= share % SUPERPAGE_BYTES;
+    step = min_u64(step, max_u64(share, SUPERPAGE_BYTES));
     int err = verdict_of_allocate(sys_madvise(haddr_add(at, *done), step, MADV_POPULATE_WRITE));
     if (err != 0) {
         host->short_limit = MEMORY_LIMIT_OTHER;

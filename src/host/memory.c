@@ -178,8 +178,11 @@ int memory_look(const char *root, struct memory_room *room)
                                 .cgroup_high_bytes = UINT64_MAX};
     char meminfo[4096], cgroups[4096];
     uint64_t total_kib, available_kib;
-    if (read_below(root, "/proc/meminfo", meminfo, sizeof(meminfo)) != 0 ||
-        !find_number(meminfo, "MemTotal:", &total_kib) ||
+    int err = read_below(root, "/proc/meminfo", meminfo, sizeof(meminfo));
+    if (err == -EMFILE || err == -ENFILE) {
+        return err;
+    }
+    if (err != 0 || !find_number(meminfo, "MemTotal:", &total_kib) ||
         !find_number(meminfo, "MemAvailable:", &available_kib)) {
         return -EIO;
     }
@@ -198,6 +201,11 @@ int memory_available(uint64_t *bytes, enum memory_limit *limit)
 {
     struct memory_room room;
     int err = memory_look("", &room);
+    if (err == -EMFILE || err == -ENFILE) {
+        *limit = MEMORY_LIMIT_DESCRIPTORS;
+        *bytes = 0;
+        return 0;
+    }
     if (err != 0) {
         return err;
     }

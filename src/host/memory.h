@@ -12,16 +12,18 @@
 /* Longest path of a cgroup's folder that is looked at, with its NUL. */
 #define MEMORY_CGROUP_BYTES 2304
 
-/* What is the narrowest. */
 /* A host is never brought below this much available memory on our account. */
 #define MEMORY_HEADROOM_BYTES (UINT64_C(64) << 20)
 
+/* What is the narrowest. */
 enum memory_limit {
     MEMORY_LIMIT_HOST,   /* MemAvailable in /proc/meminfo */
     MEMORY_LIMIT_CGROUP, /* memory.max (v2) or memory.limit_in_bytes (v1) */
     /* Never answered below: the kernel refused although there seemed to be
      * enough (RLIMIT_AS, vm.overcommit_memory, a limit that we do not read). */
     MEMORY_LIMIT_OTHER,
+    /* There is no descriptor left to look with: nothing is taken unseen. */
+    MEMORY_LIMIT_DESCRIPTORS,
 };
 
 /* The same in detail. */
@@ -37,11 +39,13 @@ struct memory_room {
     uint64_t cgroup_high_bytes;
 };
 
-/* Reads it afresh, below `root` ("": of this host). -EIO if the kernel does not say. */
+/* Reads it afresh, below `root` ("": of this host). -EIO if the kernel does not say;
+ * -EMFILE or -ENFILE if no descriptor is left to ask it with. */
 int memory_look(const char *root, struct memory_room *room);
 
 /* Reads it afresh. Page cache that the kernel can drop counts as available;
- * swap does not. -EIO if the kernel does not say. */
+ * swap does not. Without a descriptor to look with it is 0 bytes. -EIO if the kernel
+ * does not say. */
 int memory_available(uint64_t *bytes, enum memory_limit *limit);
 
 #endif

@@ -22,10 +22,10 @@ BALLAST, AGENT, FAKE_QEMU = (os.path.abspath(word) for word in sys.argv[1:4])
 PATIENCE_S = 120
 
 IDS = {"kernel", "page-size", "uffdio-move", "userfaultfd", "runtime-folder", "memory", "cgroup",
-       "cgroup-high", "overcommit", "address-space", "huge-pages", "defrag", "ksm", "swap", "kvm",
-       "agent", "qemu", "no-qemu"}
+       "cgroup-high", "overcommit", "address-space", "huge-pages", "defrag", "ksm", "swap",
+       "zero-pages", "kvm", "agent", "qemu", "no-qemu"}
 ALWAYS = {"kernel", "uffdio-move", "userfaultfd", "runtime-folder", "memory", "overcommit",
-          "huge-pages", "ksm", "swap", "kvm", "agent"}
+          "huge-pages", "ksm", "swap", "zero-pages", "kvm", "agent"}
 
 
 class Place:

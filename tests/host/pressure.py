@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: MIT
+"""Hosts under pressure, for tests: memory cgroups that stand for a small host, swap on a file, and a
+setting of the kernel's for a while. Each raises Skip where the machine forbids it."""
+
+import array
+import contextlib
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import time
+
+from fake import MIB, PAGE, Skip
+
+
+def write(path, text):
+    """Writes to a file that is there: an open with O_CREAT would make one in a plain folder."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, str(text).encode())
+    finally:
+        os.close(fd)
+
+
+class Version:
+    """Where a version of cgroups keeps what."""
+
+    def __init__(self, mount, controllers, limit, usage, kills):
+        self.mount, self.controllers = pathlib.Path(mount), controllers
+        self.limit, self.usage, self.kills = limit, usage, kills
+
+
+V2 = ("memory.max", "memory.current", "memory.events")
+VERSIONS = (Version("/sys/fs/cgroup", "", *V2), Version("/sys/fs/cgroup/unified", "", *V2),
+            Version("/sys/fs/cgroup/memory", "memory", "memory.limit_in_bytes",
+                    "memory.usage_in_bytes", "memory.oom_control"))
+
+
+def own_groups(version):
+    """Our cgroup in that hierarchy, and all above it, as folders."""
+    for line in pathlib.Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == version.controllers:
+            group = version.mount / path.strip("/")
+            yield group
+            while group != version.mount:
+                group = group.parent
+                yield group
+
+
+class Cgroup:
+    """A memory cgroup, as a context: a host with so much memory. Pass `enter` as before= to what
+    starts a process in it."""
+
+    def __init__(self, limit_mib):
+        for version in VERSIONS:
+            for parent in own_groups(version):
+                self.version, self.path = version, parent / f"ballast-hostile-{os.getpid()}"
+                with contextlib.suppress(OSError):
+                    self.path.mkdir()
+                    try:
+                        self.limit(limit_mib)
+                        return
+                    except OSError:
+                        self.path.rmdir()
+        raise Skip("no memory cgroup could be made (it takes root, or a delegated one)")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for _ in range(100):  # the kernel may still be taking a process apart
+            try:
+                self.path.rmdir()
+                return
+            except OSError:
+                time.sleep(0.05)
+
+    def enter(self):
+        """The process that calls this is in it from now on."""
+        write(self.path / "cgroup.procs", 0)
+
+    def limit(self, mib):
+        """Sets the limit; the kernel pushes out what is above it."""
+        write(self.path / self.version.limit, int(mib * MIB))
+
+    def used(self):
+        """Bytes."""
+        return int((self.path / self.version.usage).read_text())
+
+    def killed(self):
+        """How many processes the kernel has killed for want of memory here."""
+        lines = (self.path / self.version.kills).read_text().splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.split()[0] == "oom_kill")
+
+
+@contextlib.contextmanager
+def swap(mib):
+    """There is swap: the machine's own, or a file for a while."""
+    if len(pathlib.Path("/proc/swaps").read_text().splitlines()) > 1:
+        yield
+        return
+    if not all(map(shutil.which, ("mkswap", "swapon", "swapoff"))):
+        raise Skip("there is no swap, and no swapon to make some")
+    with tempfile.TemporaryDirectory(prefix="ballast-swap-", dir="/var/tmp") as folder:
+        path = pathlib.Path(folder) / "swap"
+        path.touch(0o600)
+        os.posix_fallocate(os.open(path, os.O_RDWR | os.O_CLOEXEC), 0, mib * MIB)
+        for words in (["mkswap", path], ["swapon", path]):
+            done = subprocess.run(words, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                raise Skip(f"no swap can be had here: {done.stderr.strip()}")
+        try:
+            yield
+        finally:
+            subprocess.run(["swapoff", path], check=False)
+
+
+@contextlib.contextmanager
+def setting(path, value):
+    """A file of the kernel's holds that for a while."""
+    path = pathlib.Path(path)
+    try:
+        before = path.read_text()
+        write(path, value)
+    except OSError as why:
+        raise Skip(f"{path} cannot be set: {why.strerror}") from None
+    try:
+        yield
+    finally:
+        write(path, before)
+
+
+def residency(pid, start, size):
+    """Pages of a range by the kernel's books: (in RAM, in swap)."""
+    in_ram = in_swap = 0
+    with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pagemap:
+        pagemap.seek(start // PAGE * 8)
+        for entry in array.array("Q", pagemap.read(size // PAGE * 8)):
+            in_ram += entry >> 63
+            in_swap += entry >> 62 & 1
+    return in_ram, in_swap
