@@ -237,9 +237,10 @@ class Session:
         self.end_domains()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def start(self, name, words, target_mib=16, stderr=subprocess.PIPE, before=None, **options):
+    def start(self, name, words, target_mib=16, stderr=subprocess.PIPE, before=None, preload=(),
+              **options):
         """Starts fake_qemu with these words, and the agent with these options, as a launcher does:
-        docs/protocol.md. before() is called in the new process."""
+        docs/protocol.md. before() is called in the new process; preload is loaded with the agent."""
         folder = self.runtime / name
         folder.mkdir(mode=0o700, exist_ok=True)
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -248,7 +249,8 @@ class Session:
                   "target_bytes": target_mib * MIB, "max_bytes": 0, **options}
         # verify_asan_link_order: for builds with a sanitizer, which must bear the preloaded one.
         environment = dict(os.environ, BALLAST_AGENT=json.dumps(config),
-                           LD_PRELOAD=str(BUILD / "src/agent/ballast-agent.so"),
+                           LD_PRELOAD=":".join([str(BUILD / "src/agent/ballast-agent.so"),
+                                                *map(str, preload)]),
                            ASAN_OPTIONS="verify_asan_link_order=0:detect_leaks=0")
         process = subprocess.Popen(
             [BUILD / "tests/host/fake_qemu", *[str(word) for word in words]], env=environment,
@@ -286,6 +288,30 @@ class Session:
                               env=dict(os.environ, BALLAST_RUNTIME_DIR=str(self.runtime)),
                               capture_output=True, stdin=subprocess.DEVNULL, timeout=PATIENCE_S,
                               check=False)
+
+
+class Observer:
+    """The accounting oracle (tests/lib/observer.c), while the target is one or among some."""
+
+    totals = {"samples": 0, "deviations": 0, "in_flight_reread": 0, "in_flight_stopped": 0,
+              "broken_up": 0}
+
+    def __init__(self, session, name, between=()):
+        self.process = subprocess.Popen(
+            [BUILD / "tests/guest/observer", "--hz", "0", *between, name], text=True,
+            stdout=subprocess.PIPE, env=dict(os.environ, BALLAST_RUNTIME_DIR=str(session.runtime)))
+        line = self.process.stdout.readline()
+        if not line and self.process.wait() == harness.SKIP:
+            raise Skip("the kernel has no PAGEMAP_SCAN for the observer")
+        check(line, "the observer should take a sample")
+
+    def stop(self):
+        """Ends it, and holds what it saw against what must be."""
+        self.process.terminate()
+        report = json.loads(self.process.communicate()[0])
+        for key in self.totals:
+            self.totals[key] += report[key]
+        check(report["good"], f"the kernel's books say otherwise: {report}")
 
 
 def run_tests(*tests):

@@ -46,6 +46,7 @@
  *                              much memory there is, as the agent takes before it
  *                              brings any in
  *   sluggish MS                each such look takes so long
+ *   hoard                      open files until there is no descriptor left
  *   nohuge                     the kernel gives this process no huge pages
  *   churn THREADS SEED MIB     start threads that use the first block in every
  *                              way there is, with at most so much in it that is
@@ -848,6 +849,9 @@ static int run(char **argument)
         pinned = true;
     } else if (strcmp(command, "nohuge") == 0) {
         must(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0, "no huge pages");
+    } else if (strcmp(command, "hoard") == 0) {
+        while (dup(0) >= 0) {
+        }
     } else if (strcmp(command, "slow") == 0) {
         slow = true;
     } else if (strcmp(command, "ready") == 0) {

@@ -40,30 +40,6 @@ options.add_argument("--seed", type=int, default=int(os.environ.get(
 arguments = options.parse_args()
 
 
-class Observer:
-    """The accounting oracle (tests/lib/observer.c), while the target is one or among some."""
-
-    totals = {"samples": 0, "deviations": 0, "in_flight_reread": 0, "in_flight_stopped": 0,
-              "broken_up": 0}
-
-    def __init__(self, session, name, between=()):
-        self.process = subprocess.Popen(
-            [fake.BUILD / "tests/guest/observer", "--hz", "0", *between, name], text=True,
-            stdout=subprocess.PIPE, env=dict(os.environ, BALLAST_RUNTIME_DIR=str(session.runtime)))
-        line = self.process.stdout.readline()
-        if not line and self.process.wait() == fake.harness.SKIP:
-            raise fake.Skip("the kernel has no PAGEMAP_SCAN for the observer")
-        fake.check(line, "the observer should take a sample")
-
-    def stop(self):
-        """Ends it, and holds what it saw against what must be."""
-        self.process.terminate()
-        report = json.loads(self.process.communicate()[0])
-        for key in self.totals:
-            self.totals[key] += report[key]
-        fake.check(report["good"], f"the kernel's books say otherwise: {report}")
-
-
 def file_folder():
     """Where a file can be read with O_DIRECT, if there is such a place: /tmp is often in memory."""
     return min(("/var/tmp", tempfile.gettempdir(), fake.BUILD),
@@ -114,7 +90,7 @@ def show(counts, stat, changes):
     keys = ("faults", "populated_2m", "populated_4k", "reclaimed_2m", "reclaimed_4k",
             "recovered_2m", "sweeps", "busy_skips", "given_up_pages", "taken_back_pages", "out_in_use", "discarded_pages")
     print(f"  {changes} targets set; " + ", ".join(f"{key} {stat[key]}" for key in keys))
-    print("  observer: " + ", ".join(f"{key} {value}" for key, value in Observer.totals.items()))
+    print("  observer: " + ", ".join(f"{key} {value}" for key, value in fake.Observer.totals.items()))
 
 
 def run(session, domain, targets_mib, seconds, words):
@@ -126,11 +102,11 @@ def run(session, domain, targets_mib, seconds, words):
     between = ["--between", f"{min(targets_mib) * PAGES}+{max(targets_mib) * PAGES}"]
     changes, started, counts = 0, time.monotonic(), {"sum": 0}
     while time.monotonic() < started + seconds or counts["sum"] < words:
-        observer = Observer(session, domain.name, between)
+        observer = fake.Observer(session, domain.name, between)
         changes += change_targets(client, targets_mib, rng, time.monotonic() + PHASE_S)
         observer.stop()
         hold_still(client)
-        observer = Observer(session, domain.name)
+        observer = fake.Observer(session, domain.name)
         time.sleep(PHASE_S)
         observer.stop()
         counts = ask(domain, "count")
