@@ -2,10 +2,10 @@
 """Hosts under pressure, for tests: memory cgroups that stand for a small host, swap on a file, and a
 setting of the kernel's for a while. Each raises Skip where the machine forbids it."""
 
-import array
 import contextlib
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -95,10 +95,15 @@ class Cgroup:
         return sum(int(line.split()[1]) for line in lines if line.split()[0] == "oom_kill")
 
 
+def has_swap():
+    """Whether there is any."""
+    return len(pathlib.Path("/proc/swaps").read_text().splitlines()) > 1
+
+
 @contextlib.contextmanager
 def swap(mib):
     """There is swap: the machine's own, or a file for a while."""
-    if len(pathlib.Path("/proc/swaps").read_text().splitlines()) > 1:
+    if has_swap():
         yield
         return
     if not all(map(shutil.which, ("mkswap", "swapon", "swapoff"))):
@@ -106,7 +111,8 @@ def swap(mib):
     with tempfile.TemporaryDirectory(prefix="ballast-swap-", dir="/var/tmp") as folder:
         path = pathlib.Path(folder) / "swap"
         path.touch(0o600)
-        os.posix_fallocate(os.open(path, os.O_RDWR | os.O_CLOEXEC), 0, mib * MIB)
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, mib * MIB)
         for words in (["mkswap", path], ["swapon", path]):
             done = subprocess.run(words, capture_output=True, text=True, check=False)
             if done.returncode != 0:
@@ -132,12 +138,15 @@ def setting(path, value):
         write(path, before)
 
 
-def residency(pid, start, size):
-    """Pages of a range by the kernel's books: (in RAM, in swap)."""
-    in_ram = in_swap = 0
-    with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pagemap:
-        pagemap.seek(start // PAGE * 8)
-        for entry in array.array("Q", pagemap.read(size // PAGE * 8)):
-            in_ram += entry >> 63
-            in_swap += entry >> 62 & 1
-    return in_ram, in_swap
+def anonymous_pages(domain, described):
+    """What it has in guest RAM and cache, in memory and in swap, by smaps; zero pages that the kernel
+    has put there in the place of its own do not count."""
+    count = inside = 0
+    for line in pathlib.Path(f"/proc/{domain.process.pid}/smaps").read_text().splitlines():
+        at = re.match("([0-9a-f]+)-[0-9a-f]+ ", line)
+        if at:
+            inside = any(0 <= int(at[1], 16) - described[f"{what}_start"] < described[f"{what}_bytes"]
+                         for what in ("ram", "cache"))
+        elif inside and line.startswith(("Anonymous:", "Swap:")):
+            count += int(line.split()[1]) * 1024 // PAGE
+    return count
