@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -70,6 +71,9 @@ class Cgroup:
         return self
 
     def __exit__(self, *_):
+        for pid in (self.path / "cgroup.procs").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)  # of a test that failed
         for _ in range(100):  # the kernel may still be taking a process apart
             try:
                 self.path.rmdir()
