@@ -89,6 +89,17 @@ class Cgroup:
         """Sets the limit; the kernel pushes out what is above it."""
         write(self.path / self.version.limit, int(mib * MIB))
 
+    def squeeze(self, mib):
+        """Has the kernel push out what is above that, as far as it can, without killing anybody, and
+        lets it have what it may have again. Returns how many bytes were left."""
+        file = self.path / ("memory.high" if self.version.limit == V2[0] else self.version.limit)
+        before = file.read_text()
+        with contextlib.suppress(OSError):  # what is locked stays
+            write(file, int(mib * MIB))
+        left = self.used()
+        write(file, before)
+        return left
+
     def used(self):
         """Bytes."""
         return int((self.path / self.version.usage).read_text())

@@ -183,7 +183,6 @@ def test_many_clients(session):
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4096), most))
     domain = start(session, "ready", "hang")
     domain.wait_line("ready")
-    domain.query()
     before, served, turned_away = descriptors(domain), [], 0
     clients = [domain.connect() for _ in range(1000)]
     for client in clients:
@@ -264,7 +263,7 @@ def test_full_disk(session):
 
 def test_no_descriptors_at_start(session):
     """a QEMU that may not have enough descriptors: refused with a reason, or it runs; nothing stays"""
-    refused = 0
+    refused, loader = 0, 127  # what the dynamic linker ends with, who needs one for each library
     for most in range(4, 16):
         domain = start(session, "touch", 0, 100, "exit", 7,
                        before=lambda most=most: resource.setrlimit(resource.RLIMIT_NOFILE,
@@ -272,7 +271,7 @@ def test_no_descriptors_at_start(session):
         status, errors = domain.finish()
         refused += status == EXIT_REFUSED
         check(status == 7 or status == EXIT_REFUSED and errors.startswith("ballast: ")
-              and errors.count("\n") == 1 or status == 127,
+              and errors.count("\n") == 1 or status == loader and "error while loading" in errors,
               f"with {most} descriptors it ended with {status}: {errors}")
     print(f"  {refused} of 12 were refused")
     domain = start(session, "ready", "hang")

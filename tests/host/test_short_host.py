@@ -4,7 +4,6 @@
 is no more, in tight limits, at once, with swap and with a kernel that searches for pages of zeros.
 docs/hostile.md says what must come of each."""
 
-import contextlib
 import time
 
 import fake
@@ -135,7 +134,8 @@ def test_tight_cgroup(session):
 
 def push_out(session, host, before_block, limit_mib):
     """A domain of 64 MiB that has put something into 16 of them, on a host that then has no more than
-    limit_mib for it. Returns the domain, what it has then, and what it had."""
+    limit_mib for it. Returns it, what it says of itself, the pages that it has then, and how many MiB
+    are in memory."""
     domain = session.start("vm", [*before_block, *RAM, "touch", 0, 4096, "ready", "check", 0, 4096,
                                   "touch", 0, RAM_PAGES, "check", 0, RAM_PAGES, "ready", "hang"],
                            RAM_MIB, before=host.enter)
@@ -143,12 +143,8 @@ def push_out(session, host, before_block, limit_mib):
     described = domain.query()
     had = pressure.anonymous_pages(domain, described)
     check(had == RAM_PAGES, f"it should have its target: {had}")
-    with contextlib.suppress(OSError):  # what is locked cannot be pushed out
-        host.limit(limit_mib)
-    has = pressure.anonymous_pages(domain, described)
-    in_memory = host.used() / MIB
-    host.limit(4 * RAM_MIB)
-    return domain, described, has, in_memory
+    in_memory = host.squeeze(limit_mib) / MIB
+    return domain, described, pressure.anonymous_pages(domain, described), in_memory
 
 
 def must_go_on(domain, described, host):
