@@ -76,7 +76,8 @@ class Place:
         self.new_terminal()
         self.tmux("new-session", "-d", "-x", str(columns), "-y", str(rows),
                   f"stty -a >{self.root}/before; {variables} {BALLAST} top --delay 0.1 {words}; "
-                  f"echo ended with $?; stty -a >{self.root}/after; sleep {LIMIT_S}")
+                  f"echo ended with $?; stty -a >{self.root}/now; mv {self.root}/now {self.root}/after; "
+                  f"sleep {LIMIT_S}")
 
     def new_terminal(self):
         """Each has a server of its own: one that ends takes its time."""
