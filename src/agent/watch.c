@@ -12,11 +12,15 @@
  * stopped for an hour (SIGSTOP, a debugger, a host that sleeps) has had one.
  *
  * With the lock, all equations are evaluated if anything was done since the last
- * time, as long as that is a short matter.
+ * time, as long as that is a short matter. And pages that the kernel took back
+ * unasked are asked for again (host/lost.h).
  */
 #include "agent/guest_state.h"
 
 #include "host/clock.h"
+#include "host/lost.h"
+
+#include <sched.h>
 
 #define ROUND_NS UINT64_C(5000000000)
 #define TURN_NS  UINT64_C(1000000000)
@@ -46,6 +50,22 @@ static bool take_lock(void)
     return false;
 }
 
+/* What the kernel took back unasked is asked for again, a superpage at a time. */
+static void bring_back_lost(void)
+{
+    struct lost_search search = lost_search_begin(&guest.host);
+    haddr_t superpage;
+    bool more = true;
+    while (more && lost_find(&guest.host, &search, &superpage)) {
+        lock_acquire(&guest.lock);
+        more = domain_refuses(&guest.domain) == 0 && lost_bring_back(&guest.host, superpage);
+        lock_release(&guest.lock);
+        while (lock_is_wanted(&guest.lock)) {
+            sched_yield();
+        }
+    }
+}
+
 void *watch_thread(void *unused)
 {
     (void)unused;
@@ -60,5 +80,6 @@ void *watch_thread(void *unused)
         }
         seen = operations();
         lock_release(&guest.lock);
+        bring_back_lost();
     }
 }

@@ -19,23 +19,32 @@ struct scan_argument {
 };
 
 #define SCAN_IOCTL _IOWR('f', 16, struct scan_argument)
+#define SCAN_ZERO  (UINT64_C(1) << 5)
 #define SCAN_HUGE  (UINT64_C(1) << 6)
 
-/* The number of regions found, 0 or 1; or -errno. */
-static int scan(int pagemap, haddr_t at)
+/* The number of regions found of pages of a category, 0 or 1, and the first of
+ * them; or -errno. */
+static int scan(int pagemap, uint64_t start, uint64_t end, uint64_t category,
+                struct scan_region *region)
 {
-    struct scan_region region;
     struct scan_argument argument = {
         .size = sizeof(argument),
-        .start = at.a / PAGE_BYTES * PAGE_BYTES,
-        .end = at.a / PAGE_BYTES * PAGE_BYTES + PAGE_BYTES,
-        .regions = (uintptr_t)&region,
+        .start = start,
+        .end = end,
+        .regions = (uintptr_t)region,
         .regions_length = 1,
-        .all_of = SCAN_HUGE,
-        .returned = SCAN_HUGE,
+        .all_of = category,
+        .returned = category,
     };
     int found = ioctl(pagemap, SCAN_IOCTL, &argument);
     return found >= 0 ? found : -errno;
+}
+
+static int scan_for_huge(int pagemap, haddr_t at)
+{
+    struct scan_region region;
+    uint64_t page = at.a / PAGE_BYTES * PAGE_BYTES;
+    return scan(pagemap, page, page + PAGE_BYTES, SCAN_HUGE, &region);
 }
 
 int pagemap_open(int *pagemap)
@@ -44,7 +53,7 @@ int pagemap_open(int *pagemap)
     if (fd < 0) {
         return errno == ENOENT ? -EOPNOTSUPP : -errno;
     }
-    if (scan(fd, haddr(pagemap)) < 0) {
+    if (scan_for_huge(fd, haddr(pagemap)) < 0) {
         close(fd);
         return -EOPNOTSUPP;
     }
@@ -54,7 +63,17 @@ int pagemap_open(int *pagemap)
 
 bool pagemap_is_huge(int pagemap, haddr_t at)
 {
-    return scan(pagemap, at) > 0;
+    return scan_for_huge(pagemap, at) > 0;
+}
+
+bool pagemap_find_zero_page(int pagemap, haddr_t *at, haddr_t end)
+{
+    struct scan_region region;
+    if (at->a >= end.a || scan(pagemap, at->a, end.a, SCAN_ZERO, &region) <= 0) {
+        return false;
+    }
+    at->a = (uintptr_t)region.start;
+    return true;
 }
 
 pages_t pagemap_run(int pagemap, haddr_t at, pages_t pages, bool *holds)

@@ -13,6 +13,11 @@ int pagemap_open(int *pagemap);
 /* Whether the page at an address is mapped as part of a 2 MiB page. */
 bool pagemap_is_huge(int pagemap, haddr_t at);
 
+/* The first place from *at on, and before `end`, where the kernel has mapped its
+ * shared zero page; false if there is none. Several calls may be needed to see all
+ * of a range: *at moves on. */
+bool pagemap_find_zero_page(int pagemap, haddr_t *at, haddr_t end);
+
 /* Whether there is a page at an address: in memory, in swap or on its way. */
 bool pagemap_holds(int pagemap, haddr_t at);
 

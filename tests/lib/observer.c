@@ -19,7 +19,9 @@
  *     fits, or it is a deviation. Smaps is read too and must agree. Four times a
  *     second a sample is read this way even if it fits. Only when pages are lacking
  *     for each of which the kernel's zero page is mapped, the process is let go for
- *     a moment and read again: see is_broken_up.
+ *     a moment and read again: see is_broken_up. If it stays so, the kernel has taken
+ *     pages of zeros back (src/host/lost.h): that is counted, and a deviation only
+ *     if the agent has not brought them back after LOST_LIMIT_NS.
  *
  * Only a reading made while the process was alive counts: one that races with
  * its end, when the kernel tears all memory down, is dropped, and said.
@@ -48,7 +50,9 @@
 #include "observer_residency.h"
 #include "observer_stop.h"
 
-#define REREADS            8
+#define REREADS 8
+/* The agent looks every 5 s for what the kernel took back. */
+#define LOST_LIMIT_NS      UINT64_C(20000000000)
 #define STOP_TIMEOUT_MS    20000 /* only ends what hangs */
 #define CONTROL_TIMEOUT_MS 50000
 /* After so long one sample is read stopped even if it fits, for smaps. */
@@ -96,7 +100,9 @@ struct tally {
     uint64_t other_anon_max;
     uint64_t smaps_checks;
     uint64_t smaps_disagreements;
-    uint64_t broken_up; /* stops just when the kernel had broken a huge page up */
+    uint64_t broken_up;     /* stops just when the kernel had broken a huge page up */
+    uint64_t lost_since_ns; /* not 0: since when pages are lost to the kernel */
+    uint64_t lost;          /* samples then */
     uint64_t next_stop_ns;
     uint64_t gap_max_ns;
     uint64_t read_max_ns;
@@ -257,7 +263,17 @@ static enum verdict read_stopped(struct residency_reader *reader, const struct s
         return PROCESS_ENDED;
     }
     if (r == 0 && fits(subject, reading->sum)) {
+        tally->lost_since_ns = 0;
         return otherwise;
+    }
+    if (r == 0 && is_broken_up(subject, reading)) {
+        if (tally->lost_since_ns == 0) {
+            tally->lost_since_ns = t_ns;
+        }
+        tally->lost++;
+        if (t_ns - tally->lost_since_ns < LOST_LIMIT_NS) {
+            return otherwise;
+        }
     }
     if (!subject_runs(subject)) {
         return PROCESS_ENDED;
@@ -381,13 +397,14 @@ static int report(const struct subject *subject, unsigned hz, const struct tally
     bool good = tally->samples > 0 && deviations == 0 && tally->smaps_disagreements == 0;
 
     print_line(json_pack(
-        "{s:s, s:b, s:I, s:I, s:i, s:I, s:I, s:I, s:I, s:I, s:O, s:I, s:I, s:I, s:I, s:I, s:I, "
+        "{s:s, s:b, s:I, s:I, s:I, s:i, s:I, s:I, s:I, s:I, s:I, s:O, s:I, s:I, s:I, s:I, s:I, "
+        "s:I, "
         "s:I, "
         "s:I, s:I, s:I, s:I, s:I, s:b}",
         "event", "report", "good", good, "target_pages", (json_int_t)subject->target_pages,
-        "broken_up", (json_int_t)tally->broken_up, "hz", (int)hz, "samples",
-        (json_int_t)tally->samples, "exact", (json_int_t)tally->verdicts[FITS], "in_flight_reread",
-        (json_int_t)tally->verdicts[IN_FLIGHT_REREAD], "in_flight_stopped",
+        "broken_up", (json_int_t)tally->broken_up, "lost", (json_int_t)tally->lost, "hz", (int)hz,
+        "samples", (json_int_t)tally->samples, "exact", (json_int_t)tally->verdicts[FITS],
+        "in_flight_reread", (json_int_t)tally->verdicts[IN_FLIGHT_REREAD], "in_flight_stopped",
         (json_int_t)tally->verdicts[IN_FLIGHT_STOPPED], "deviations", (json_int_t)deviations,
         "details", tally->deviations, "sum_min_pages", (json_int_t)tally->sum_min, "sum_max_pages",
         (json_int_t)tally->sum_max, "first_reading_min_pages", (json_int_t)tally->first_reading_min,
