@@ -86,11 +86,8 @@ static int drop_table(haddr_t superpage)
  */
 static void clear_way(const struct linux_host *host, haddr_t superpage)
 {
-    bool holds;
     if (host->frees_page_tables &&
-        pagemap_run(host->split.mover.pagemap, superpage, SUPERPAGE_PAGES, &holds) ==
-            SUPERPAGE_PAGES &&
-        !holds) {
+        pagemap_is_empty(host->split.mover.pagemap, superpage, SUPERPAGE_BYTES)) {
         drop_table(superpage);
     }
 }

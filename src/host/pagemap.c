@@ -18,13 +18,15 @@ struct scan_argument {
     uint64_t inverted, all_of, any_of, returned;
 };
 
-#define SCAN_IOCTL _IOWR('f', 16, struct scan_argument)
-#define SCAN_ZERO  (UINT64_C(1) << 5)
-#define SCAN_HUGE  (UINT64_C(1) << 6)
+#define SCAN_IOCTL   _IOWR('f', 16, struct scan_argument)
+#define SCAN_PRESENT (UINT64_C(1) << 3)
+#define SCAN_SWAPPED (UINT64_C(1) << 4)
+#define SCAN_ZERO    (UINT64_C(1) << 5)
+#define SCAN_HUGE    (UINT64_C(1) << 6)
 
-/* The number of regions found of pages of a category, 0 or 1, and the first of
- * them; or -errno. */
-static int scan(int pagemap, uint64_t start, uint64_t end, uint64_t category,
+/* The number of regions found of pages of any of some categories, 0 or 1, and the
+ * first of them; or -errno. */
+static int scan(int pagemap, uint64_t start, uint64_t end, uint64_t categories,
                 struct scan_region *region)
 {
     struct scan_argument argument = {
@@ -33,8 +35,8 @@ static int scan(int pagemap, uint64_t start, uint64_t end, uint64_t category,
         .end = end,
         .regions = (uintptr_t)region,
         .regions_length = 1,
-        .all_of = category,
-        .returned = category,
+        .any_of = categories,
+        .returned = categories,
     };
     int found = ioctl(pagemap, SCAN_IOCTL, &argument);
     return found >= 0 ? found : -errno;
@@ -74,6 +76,12 @@ bool pagemap_find_zero_page(int pagemap, haddr_t *at, haddr_t end)
     }
     at->a = (uintptr_t)region.start;
     return true;
+}
+
+bool pagemap_is_empty(int pagemap, haddr_t at, uint64_t bytes)
+{
+    struct scan_region region;
+    return scan(pagemap, at.a, at.a + bytes, SCAN_PRESENT | SCAN_SWAPPED, &region) == 0;
 }
 
 pages_t pagemap_run(int pagemap, haddr_t at, pages_t pages, bool *holds)

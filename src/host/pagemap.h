@@ -21,6 +21,9 @@ bool pagemap_find_zero_page(int pagemap, haddr_t *at, haddr_t end);
 /* Whether there is a page at an address: in memory, in swap or on its way. */
 bool pagemap_holds(int pagemap, haddr_t at);
 
+/* Whether there is no page in a range. */
+bool pagemap_is_empty(int pagemap, haddr_t at, uint64_t bytes);
+
 /* The length of the leading run of places that all hold a page, or all do not,
  * as *holds says. `pages` is at least 1. A run may be cut at 512 pages. */
 pages_t pagemap_run(int pagemap, haddr_t at, pages_t pages, bool *holds);
