@@ -149,7 +149,7 @@ static void linux_wake(void *context, gfn_t at, pages_t pages)
 
 /* Each page that is glanced at costs a wait for memory, unless it is asked for
  * so many pages before. */
-#define GLANCE_AHEAD_PAGES 8
+#define GLANCE_AHEAD_PAGES 16
 
 static pages_t linux_glance(void *context, gfn_t at, pages_t pages, bool zero)
 {
@@ -172,6 +172,7 @@ static pages_t linux_compare(void *context, cfn_t at, pages_t pages)
     pages_t run = 0;
     while (run < pages && zero_compare(haddr_add(page, pages_to_bytes(run)))) {
         run++;
+        zero_compare_soon(haddr_add(page, pages_to_bytes(run + 2)));
         if (host->yields_to != NULL && lock_is_wanted(host->yields_to)) {
             break;
         }

@@ -21,6 +21,13 @@ __attribute__((no_sanitize("thread"))) static bool words_are_zero(const uint64_t
     return any == 0;
 }
 
+void zero_compare_soon(haddr_t page)
+{
+    for (size_t at = 0; at < PAGE_WORDS; at += GLANCE_WORDS) {
+        __builtin_prefetch((const uint64_t *)page.a + at);
+    }
+}
+
 bool zero_glance(haddr_t page)
 {
     const uint64_t *words = (const uint64_t *)page.a;

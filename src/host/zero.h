@@ -18,6 +18,10 @@ void zero_glance_soon(haddr_t page);
 /* Compares the whole page, which nobody writes to meanwhile. */
 bool zero_compare(haddr_t page);
 
+/* Asks the processor for all of a page that zero_compare will look at. Harmless at
+ * any address. */
+void zero_compare_soon(haddr_t page);
+
 /* Fills a page with zeros, which others may be writing to. A page that is zero
  * is only read: that is cheaper. */
 void zero_fill(haddr_t page);
