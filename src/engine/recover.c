@@ -34,6 +34,14 @@ bool domain_wants_recovery(const struct domain *domain)
     return recovery->next != 0 || recovery->changes != changes_so_far(domain);
 }
 
+/* All of it is in place, most of it in use, and not in one piece: pages that the
+ * guest gave up and that were not collected yet are no hindrance. */
+static bool is_candidate(const struct p2m_entry *entry)
+{
+    return entry->ram + entry->given == SUPERPAGE_PAGES && entry->ram >= SUPERPAGE_PAGES / 2 &&
+           !(entry->flags & P2M_HUGE);
+}
+
 int domain_recover_begin(struct domain *domain, gfn_t *at)
 {
     struct recovery *recovery = &domain->recovery;
@@ -48,7 +56,7 @@ int domain_recover_begin(struct domain *domain, gfn_t *at)
     for (int looks = 0; looks < RECOVER_LOOKS; looks++) {
         p2m_index_t index = recovery->next;
         recovery->next = index + 1 < p2m->count ? index + 1 : 0;
-        if (p2m_whole(p2m, index, P2M_RAM) && !(p2m->entries[index].flags & P2M_HUGE)) {
+        if (is_candidate(&p2m->entries[index])) {
             recovery->held = true;
             recovery->index = index;
             *at = p2m_first_gfn(index);

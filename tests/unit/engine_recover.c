@@ -61,6 +61,26 @@ static void what_is_in_single_pages_becomes_whole(void **unused)
     stop();
 }
 
+static void what_was_given_up_is_no_hindrance(void **unused)
+{
+    (void)unused;
+    start_with_singles();
+    assert_int_equal(domain_decrease_reservation(&f.domain, gfn(SP + 5), 3), 0);
+    assert_int_equal(f.domain.p2m.given_pages, 3);
+    hold();
+    fake_guest_merge(&f.host, gfn(SP));
+    domain_recover_end(&f.domain, true);
+    assert_holds(fake_domain_check(&f, true));
+    /* But for a few pages in use it is not worth while. */
+    fake_guest_split(&f.host, gfn(SP));
+    f.domain.p2m.entries[1].flags = P2M_TABLE;
+    assert_int_equal(domain_decrease_reservation(&f.domain, gfn(SP + 100), 300), 0);
+    gfn_t at;
+    f.domain.recovery.next = 0;
+    assert_int_equal(domain_recover_begin(&f.domain, &at), -ENOENT);
+    stop();
+}
+
 static void a_round_ends_and_rests_until_something_changes(void **unused)
 {
     (void)unused;
@@ -153,6 +173,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_in_single_pages_becomes_whole),
+        cmocka_unit_test(what_was_given_up_is_no_hindrance),
         cmocka_unit_test(a_round_ends_and_rests_until_something_changes),
         cmocka_unit_test(huge_ones_and_parts_are_left_alone),
         cmocka_unit_test(nothing_is_taken_from_what_is_held),
