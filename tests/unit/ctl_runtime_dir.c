@@ -255,7 +255,13 @@ static void finding_the_process(void **state)
     assert_int_equal(runtime_open_process(place->base, "vm1", 0, &found, &pidfd), -ESRCH);
     assert_int_equal(runtime_dir_create(place->base, "vm1", &dir), 0);
     /* By the number in the lock, whatever else is suggested. */
-    assert_int_equal(runtime_open_process(place->base, "vm1", 0, &found, &pidfd), 0);
+    int ret = runtime_open_process(place->base, "vm1", 0, &found, &pidfd);
+    if (ret == -ENOSYS) {
+        print_message("skipped: there is no pidfd_open, as under valgrind 3.19\n");
+        runtime_dir_remove(&dir);
+        skip();
+    }
+    assert_int_equal(ret, 0);
     assert_int_equal(found, getpid());
     close(pidfd);
     assert_int_equal(runtime_open_process(place->base, "vm1", parent, &found, &pidfd), 0);
