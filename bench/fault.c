@@ -19,7 +19,7 @@
  */
 #include "touched_ram.h"
 
-#include "host/clock.h"
+#include "base/clock.h"
 #include "host/uffd.h"
 
 #include <errno.h>

@@ -4,10 +4,10 @@
  * swept for zeros, and right before that the same memory is only read. No
  * thread of a guest runs beside it. bench/sweep has the question.
  */
+#include "base/clock.h"
 #include "base/types.h"
 #include "engine/domain.h"
 #include "engine/reclaim.h"
-#include "host/clock.h"
 #include "host/linux_host.h"
 #include "host/sys.h"
 #include "host/uffd.h"

@@ -4,6 +4,8 @@
  */
 #include "capture.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -37,12 +39,12 @@ __attribute__((noreturn)) static void become(char *const argv[], char *const env
 /* Reads until all writers are gone. 0, or -ETIMEDOUT. */
 static int read_all(int fd, int limit_ms, char *text, size_t size)
 {
-    int64_t deadline_ms = waiting_now_ms() + limit_ms;
+    int64_t deadline_ms = clock_now_ms() + limit_ms;
     size_t used = 0;
 
     for (;;) {
         struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
-        int64_t left_ms = deadline_ms - waiting_now_ms();
+        int64_t left_ms = deadline_ms - clock_now_ms();
         char dropped[512];
         bool full = used == size - 1;
         ssize_t got;

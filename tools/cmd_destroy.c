@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "cli.h"
 #include "ctl/client.h"
 #include "ctl/runtime_dir.h"
@@ -55,7 +56,7 @@ struct victim {
 
 static int left_ms(int64_t deadline)
 {
-    int64_t left = deadline - waiting_now_ms();
+    int64_t left = deadline - clock_now_ms();
 
     return left > 0 ? (int)left : 0;
 }
@@ -72,7 +73,7 @@ static int tick_ms(int64_t deadline)
 static void show_progress(const struct victim *victim, const char *doing)
 {
     progress_show("%s: %s; %" PRId64 " s", victim->name, doing,
-                  (waiting_now_ms() - victim->started) / 1000);
+                  (clock_now_ms() - victim->started) / 1000);
 }
 
 /* Waits a little between two attempts; false when the time is over. */
@@ -185,7 +186,7 @@ static int kill_domain(struct victim *victim)
                   victim->name, (long)victim->pid, strerror(errno));
         return EXIT_FAILED;
     }
-    if (!wait_until_gone(victim, waiting_now_ms() + KILL_MS,
+    if (!wait_until_gone(victim, clock_now_ms() + KILL_MS,
                          "killed, and the kernel frees its memory")) {
         cli_error(
             "the domain '%s' is not gone: its process %ld was killed, and is still there after "
@@ -256,8 +257,8 @@ static int destroy(const char *base, const char *name, int timeout_ms)
     struct victim victim = {
         .base = base,
         .name = name,
-        .started = waiting_now_ms(),
-        .deadline = waiting_now_ms() + timeout_ms,
+        .started = clock_now_ms(),
+        .deadline = clock_now_ms() + timeout_ms,
         .pidfd = -1,
     };
     enum runtime_state state;

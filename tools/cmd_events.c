@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/size.h"
 #include "base/types.h"
 #include "cli.h"
@@ -192,7 +193,7 @@ static bool may_come_right(int ret, const struct ctl_error *error)
  * after it printed why the only one cannot be followed. */
 static int connect_to(const struct follower *follower, struct followed *followed)
 {
-    int64_t now = waiting_now_ms();
+    int64_t now = clock_now_ms();
     int limit_ms = follower->only != NULL ? DOMAIN_ANSWER_MS : GREET_MS;
     struct ctl_error error;
     json_t *result = NULL;
@@ -220,7 +221,7 @@ static int connect_to(const struct follower *follower, struct followed *followed
     }
     followed->retry_ms = now + (now - followed->since_ms < EAGER_MS ? RETRY_MS : SCAN_MS);
     if (ret == -ETIMEDOUT) {
-        followed->retry_ms = waiting_now_ms() + SCAN_MS;
+        followed->retry_ms = clock_now_ms() + SCAN_MS;
     }
     return 0;
 }
@@ -271,7 +272,7 @@ static int add(struct follower *follower, const char *name)
     list[follower->count] = (struct followed){
         .found = true,
         .is_new = follower->scanned,
-        .since_ms = waiting_now_ms(),
+        .since_ms = clock_now_ms(),
     };
     snprintf(list[follower->count].name, sizeof(list->name), "%s", name);
     follower->count++;
@@ -307,7 +308,7 @@ static int scan(struct follower *follower)
     int ret;
 
     watch_base(follower);
-    follower->scan_at_ms = waiting_now_ms() + SCAN_MS;
+    follower->scan_at_ms = clock_now_ms() + SCAN_MS;
     ret = runtime_list(follower->base, &entries, &count);
     if (ret < 0) {
         cli_error("the domains in %s cannot be listed: %s; check that it is your folder",
@@ -348,7 +349,7 @@ static int connect_all(struct follower *follower)
         struct followed *followed = &follower->list[i];
 
         if (followed->client == NULL && !followed->refused &&
-            waiting_now_ms() >= followed->retry_ms) {
+            clock_now_ms() >= followed->retry_ms) {
             ret = connect_to(follower, followed);
         }
     }
@@ -368,7 +369,7 @@ static int wait_ms(const struct follower *follower)
             until = followed->retry_ms;
         }
     }
-    left = until - waiting_now_ms();
+    left = until - clock_now_ms();
     return left > 0 ? (int)left : 0;
 }
 
@@ -437,7 +438,7 @@ static int follow(struct follower *follower)
     int ret = 0;
 
     while (ret == 0 && !waiting_interrupted()) {
-        if (waiting_now_ms() >= follower->scan_at_ms) {
+        if (clock_now_ms() >= follower->scan_at_ms) {
             ret = scan(follower);
         }
         if (follower->only != NULL && follower->count == 0) {

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/size.h"
 #include "cli.h"
 #include "ctl/runtime_dir.h"
@@ -61,10 +62,10 @@ static void show_progress(const struct recorder *recorder, const json_t *state)
     char populated[SIZE_TEXT_BYTES];
     char total[SIZE_TEXT_BYTES];
 
-    if (waiting_now_ms() < next_ms) {
+    if (clock_now_ms() < next_ms) {
         return;
     }
-    next_ms = waiting_now_ms() + PROGRESS_MS;
+    next_ms = clock_now_ms() + PROGRESS_MS;
     domain_format_pages(state, "populated_pages", populated);
     domain_format_pages(state, "total_pages", total);
     progress_show("%" PRIu64 " s: %s, %s of %s populated, %" PRIu64

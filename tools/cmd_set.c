@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/size.h"
 #include "base/types.h"
 #include "cli.h"
@@ -200,13 +201,13 @@ static int look(struct change *change, const json_t *state)
 /* Waits until the total is the target. Takes over `state`, the first look. */
 static int wait_until_reached(struct change *change, json_t *state)
 {
-    int64_t deadline = change->timeout_ms < 0 ? INT64_MAX : waiting_now_ms() + change->timeout_ms;
+    int64_t deadline = change->timeout_ms < 0 ? INT64_MAX : clock_now_ms() + change->timeout_ms;
     int looked = look(change, state);
     int ret = EXIT_FAILED;
 
     while (looked == 0) {
         struct ctl_error error = {.desc = "it closed the connection; it has probably ended"};
-        int64_t left = deadline - waiting_now_ms();
+        int64_t left = deadline - clock_now_ms();
         json_t *next = NULL;
         int asked;
 
@@ -275,7 +276,7 @@ static int set_target(struct change *change, const json_t *before)
     uint64_t total = bytes_of(before, "total_pages");
     uint64_t growth = change->target_bytes > total ? change->target_bytes - total : 0;
     uint64_t limit_ms = SET_MS + growth * SET_MS_PER_GIB / (UINT64_C(1) << 30);
-    int64_t deadline = waiting_now_ms() + (int64_t)limit_ms;
+    int64_t deadline = clock_now_ms() + (int64_t)limit_ms;
     json_t *arguments = json_pack("{s:I}", "target_bytes", (json_int_t)change->target_bytes);
     struct ctl_error error;
     json_t *result = NULL;
@@ -286,7 +287,7 @@ static int set_target(struct change *change, const json_t *before)
     if (ret == 0) {
         ret = ctl_client_finish(change->client, PROGRESS_MS, &result, &error);
     }
-    while (ret == -ETIMEDOUT && waiting_now_ms() < deadline && !interrupted) {
+    while (ret == -ETIMEDOUT && clock_now_ms() < deadline && !interrupted) {
         show_growth(change);
         ret = ctl_client_finish(change->client, PROGRESS_MS, &result, &error);
         interrupted = is_interrupted(change);

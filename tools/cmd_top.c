@@ -11,6 +11,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "cli.h"
 #include "domain.h"
 #include "survey.h"
@@ -154,7 +155,7 @@ static int print_once(const char *base, struct top_model *model, bool as_json)
 
 static int run_batch(const char *base, struct top_model *model, const struct options *options)
 {
-    int64_t next_ms = waiting_now_ms();
+    int64_t next_ms = clock_now_ms();
     sigset_t mask;
     int ret = 0;
 
@@ -171,10 +172,10 @@ static int run_batch(const char *base, struct top_model *model, const struct opt
             break;
         }
         next_ms += options->delay_ms;
-        left_ms = next_ms - waiting_now_ms();
+        left_ms = next_ms - clock_now_ms();
         if (left_ms < 0) {
             left_ms = 0;
-            next_ms = waiting_now_ms();
+            next_ms = clock_now_ms();
         }
         ppoll(NULL, 0,
               &(struct timespec){.tv_sec = left_ms / 1000, .tv_nsec = left_ms % 1000 * 1000000},

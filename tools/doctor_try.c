@@ -15,8 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/types.h"
-#include "host/clock.h"
 #include "host/pagemap.h"
 #include "host/uffd.h"
 

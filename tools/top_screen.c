@@ -5,6 +5,8 @@
  */
 #include "top_screen.h"
 
+#include "base/clock.h"
+
 #include <curses.h>
 #include <errno.h>
 #include <poll.h>
@@ -161,7 +163,7 @@ static void take_keys(struct screen *screen)
 static bool wait_for_something(const struct screen *screen, int64_t next_ms, const sigset_t *mask)
 {
     struct pollfd fds[2] = {{STDIN_FILENO, POLLIN, 0}, {top_poll_fd(screen->poll), POLLIN, 0}};
-    int64_t left_ms = next_ms - waiting_now_ms();
+    int64_t left_ms = next_ms - clock_now_ms();
     struct timespec left = {.tv_sec = left_ms > 0 ? left_ms / 1000 : 0,
                             .tv_nsec = left_ms > 0 ? left_ms % 1000 * 1000000 : 0};
 
@@ -171,14 +173,14 @@ static bool wait_for_something(const struct screen *screen, int64_t next_ms, con
 
 static void run(struct screen *screen, int delay_ms, int iterations, const sigset_t *mask)
 {
-    int64_t next_ms = waiting_now_ms();
+    int64_t next_ms = clock_now_ms();
     const char *map_before = NULL;
     int asked = 0;
     bool is_there = true;
 
     while (is_there && !screen->ui->quit && !waiting_interrupted()) {
         const char *map_of = top_ui_wants_map(screen->ui);
-        bool is_time = waiting_now_ms() >= next_ms;
+        bool is_time = clock_now_ms() >= next_ms;
 
         if (is_time && iterations > 0 && asked == iterations) {
             break;
@@ -187,7 +189,7 @@ static void run(struct screen *screen, int delay_ms, int iterations, const sigse
         if (is_time || (map_of != NULL && map_before == NULL)) {
             screen->failure = top_poll_ask(screen->poll, map_of);
             asked += is_time;
-            next_ms = is_time ? waiting_now_ms() + delay_ms : next_ms;
+            next_ms = is_time ? clock_now_ms() + delay_ms : next_ms;
         }
         map_before = map_of;
         draw(screen);

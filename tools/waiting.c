@@ -2,7 +2,6 @@
 #include "waiting.h"
 
 #include <stddef.h>
-#include <time.h>
 
 static volatile sig_atomic_t interrupted;
 
@@ -10,14 +9,6 @@ static void on_signal(int number)
 {
     (void)number;
     interrupted = 1;
-}
-
-int64_t waiting_now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 void waiting_catch_signals(sigset_t *mask)

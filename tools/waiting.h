@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* What commands need that wait for something: a clock, and an orderly end when
- * the user has waited long enough. */
+/* What commands need that wait for something: an orderly end when the user has
+ * waited long enough. */
 #ifndef BALLAST_TOOLS_WAITING_H
 #define BALLAST_TOOLS_WAITING_H
 
 #include <signal.h>
 #include <stdbool.h>
-#include <stdint.h>
-
-/* Milliseconds on a clock that nobody sets. */
-int64_t waiting_now_ms(void);
 
 /* From here on SIGINT, SIGTERM and SIGHUP do not end the process: they make
  * waiting_interrupted() true. With `mask` not NULL they are noticed only in a

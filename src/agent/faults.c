@@ -22,7 +22,7 @@
 #include "agent/guest_state.h"
 
 #include "agent/stop.h"
-#include "host/clock.h"
+#include "base/clock.h"
 #include "host/uffd.h"
 
 #include <errno.h>

@@ -3,7 +3,7 @@
 
 #include "agent/postmortem.h"
 #include "agent/stop.h"
-#include "host/clock.h"
+#include "base/clock.h"
 #include "host/sys.h"
 #include "host/uffd.h"
 

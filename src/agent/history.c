@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "agent/history.h"
 
-#include "host/clock.h"
+#include "base/clock.h"
 
 static bool is_same(const struct history_record *a, const struct history_record *b)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "agent/postmortem.h"
 
-#include "host/clock.h"
+#include "base/clock.h"
 
 #include <inttypes.h>
 #include <stdarg.h>

@@ -1,26 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 #include "agent/progress.h"
 
+#include "base/clock.h"
+
 #include <inttypes.h>
 #include <poll.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define FIRST_MS 2000
 #define NEXT_MS  200
 
 static atomic_bool shown;
-
-static int64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* Is somebody there to read it? Who writes from the background disturbs. */
 static bool is_watched(void)
@@ -38,7 +32,7 @@ static bool say(const char *text)
 void progress_show(const char *name, uint64_t ready_bytes, uint64_t bytes)
 {
     static int64_t next_ms;
-    int64_t now = now_ms();
+    int64_t now = clock_now_ms();
     char line[160];
     if (next_ms == 0) {
         next_ms = now + FIRST_MS;

@@ -9,7 +9,7 @@
  */
 #include "agent/guest_state.h"
 
-#include "host/clock.h"
+#include "base/clock.h"
 #include "host/merge.h"
 
 #include <errno.h>

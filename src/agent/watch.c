@@ -17,7 +17,7 @@
  */
 #include "agent/guest_state.h"
 
-#include "host/clock.h"
+#include "base/clock.h"
 #include "host/lost.h"
 
 #include <sched.h>

@@ -9,6 +9,8 @@
  */
 #include "ctl/client.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <stdbool.h>
@@ -18,7 +20,6 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 struct ctl_client {
@@ -28,21 +29,13 @@ struct ctl_client {
     json_int_t last_id;
 };
 
-static int64_t now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 /* Waits for the socket. 0, -ETIMEDOUT or what poll() said. */
 static int wait_for(int fd, short events, int64_t deadline)
 {
     struct pollfd pollfd = {.fd = fd, .events = events};
 
     for (;;) {
-        int64_t left = deadline - now_ms();
+        int64_t left = deadline - clock_now_ms();
         int ret = poll(&pollfd, 1, left > 0 ? (int)left : 0);
 
         if (ret > 0) {
@@ -159,7 +152,7 @@ static int connect_to(const char *path, int timeout_ms, int *connected)
 
 int ctl_client_connect(const char *path, int timeout_ms, struct ctl_client **client)
 {
-    int64_t deadline = now_ms() + timeout_ms;
+    int64_t deadline = clock_now_ms() + timeout_ms;
     struct ctl_client *made = calloc(1, sizeof(*made));
     json_t *message = NULL;
     int ret;
@@ -283,7 +276,7 @@ static int finish(struct ctl_client *client, int64_t deadline, json_t **result,
 int ctl_client_call(struct ctl_client *client, const char *command, json_t *arguments,
                     int timeout_ms, json_t **result, struct ctl_error *error)
 {
-    int64_t deadline = now_ms() + timeout_ms;
+    int64_t deadline = clock_now_ms() + timeout_ms;
     int ret = ctl_client_begin(client, command, arguments, timeout_ms);
 
     return ret < 0 ? ret : finish(client, deadline, result, error);
@@ -293,7 +286,7 @@ int ctl_client_begin(struct ctl_client *client, const char *command, json_t *arg
                      int timeout_ms)
 {
     json_int_t id = ++client->last_id;
-    int ret = send_request(client, command, arguments, id, now_ms() + timeout_ms);
+    int ret = send_request(client, command, arguments, id, clock_now_ms() + timeout_ms);
 
     /* A server that has hung up may have said why before it did. */
     return ret == -EPIPE ? 0 : ret;
@@ -302,12 +295,12 @@ int ctl_client_begin(struct ctl_client *client, const char *command, json_t *arg
 int ctl_client_finish(struct ctl_client *client, int timeout_ms, json_t **result,
                       struct ctl_error *error)
 {
-    return finish(client, now_ms() + timeout_ms, result, error);
+    return finish(client, clock_now_ms() + timeout_ms, result, error);
 }
 
 int ctl_client_next_event(struct ctl_client *client, int timeout_ms, json_t **event)
 {
-    int64_t deadline = now_ms() + timeout_ms;
+    int64_t deadline = clock_now_ms() + timeout_ms;
 
     for (;;) {
         struct ctl_event read;
@@ -332,7 +325,7 @@ int ctl_client_fd(const struct ctl_client *client)
 
 int ctl_client_wait_closed(struct ctl_client *client, int timeout_ms)
 {
-    int64_t deadline = now_ms() + timeout_ms;
+    int64_t deadline = clock_now_ms() + timeout_ms;
     char ignored[4096];
 
     for (;;) {

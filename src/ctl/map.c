@@ -7,12 +7,13 @@
  */
 #include "ctl/map.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define EIGHTHS   8
 #define SPLIT_POD 'a'
@@ -134,14 +135,6 @@ int ctl_map_unpack(const char *text, char *letters, size_t count)
     return at == count ? 0 : -EPROTO;
 }
 
-static int64_t now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 /* Adds what a reply says to the map, which has `known` superpages so far. Makes
  * room for it all with the first. */
 static int add_part(const json_t *reply, struct ctl_map *map, size_t *known)
@@ -179,13 +172,13 @@ static int add_part(const json_t *reply, struct ctl_map *map, size_t *known)
 int ctl_map_query(struct ctl_client *client, int timeout_ms, struct ctl_map *map,
                   struct ctl_error *error)
 {
-    int64_t deadline = now_ms() + timeout_ms;
+    int64_t deadline = clock_now_ms() + timeout_ms;
     struct ctl_map made = {.letters = NULL};
     size_t known = 0;
     int ret;
 
     do {
-        int64_t left = deadline - now_ms();
+        int64_t left = deadline - clock_now_ms();
         json_t *arguments = json_pack("{s:I}", "from", (json_int_t)known);
         json_t *reply;
 

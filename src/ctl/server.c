@@ -22,6 +22,8 @@
  */
 #include "ctl/server.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -86,14 +88,6 @@ struct ctl_server {
     struct job job;
     struct client clients[CTL_SERVER_CLIENTS_MAX];
 };
-
-static int64_t now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 static size_t client_output(const struct client *client)
 {
@@ -457,7 +451,7 @@ static int client_answer(struct ctl_server *server, struct client *client,
     }
     if (command != NULL && command->after_reply != NULL) {
         client->after = command->after_reply;
-        client->after_deadline_ms = now_ms() + CTL_SERVER_REPLY_MS;
+        client->after_deadline_ms = clock_now_ms() + CTL_SERVER_REPLY_MS;
     }
     return ret;
 }
@@ -612,7 +606,7 @@ static void client_turn(struct ctl_server *server, struct client *client, short 
     client_flush(client);
     client_report_lost(client);
     if (client->after != NULL &&
-        (client_output(client) == 0 || now_ms() >= client->after_deadline_ms)) {
+        (client_output(client) == 0 || clock_now_ms() >= client->after_deadline_ms)) {
         client_run_after(server, client);
     }
     if (client_is_done(client)) {
@@ -711,7 +705,7 @@ static void accept_client(struct ctl_server *server)
         welcome(server, fd);
     } else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
         /* The socket stays readable: without a pause this would be a busy loop. */
-        server->accept_after_ms = now_ms() + ACCEPT_PAUSE_MS;
+        server->accept_after_ms = clock_now_ms() + ACCEPT_PAUSE_MS;
     }
 }
 
@@ -759,7 +753,7 @@ static void serve(struct ctl_server *server)
 
     while (!atomic_load(&server->stop)) {
         struct pollfd fds[FIRST_CLIENT + CTL_SERVER_CLIENTS_MAX];
-        int64_t now = now_ms();
+        int64_t now = clock_now_ms();
 
         fds[WAKE] = (struct pollfd){.fd = server->wake_fd, .events = POLLIN};
         fds[LISTEN] = (struct pollfd){
@@ -776,7 +770,7 @@ static void serve(struct ctl_server *server)
         if (poll(fds, FIRST_CLIENT + CTL_SERVER_CLIENTS_MAX, wait_ms(server, now)) < 0 &&
             errno != EINTR) {
             /* Only ENOMEM is left. */
-            server->accept_after_ms = now_ms() + ACCEPT_PAUSE_MS;
+            server->accept_after_ms = clock_now_ms() + ACCEPT_PAUSE_MS;
             usleep(ACCEPT_PAUSE_MS * 1000);
             continue;
         }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "host/uffd.h"
 
-#include "host/clock.h"
+#include "base/clock.h"
 #include "host/pagemap.h"
 #include "host/sys.h"
 #include "host/verdict.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "fixture.h"
 
-#include "host/clock.h"
+#include "base/clock.h"
 #include "host/uffd.h"
 
 #include <errno.h>

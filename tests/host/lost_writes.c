@@ -13,8 +13,8 @@
  */
 #include "fixture.h"
 
+#include "base/clock.h"
 #include "engine/reclaim.h"
-#include "host/clock.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -7,7 +7,7 @@
  */
 #include "fixture.h"
 
-#include "host/clock.h"
+#include "base/clock.h"
 #include "host/uffd.h"
 
 #include <errno.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Time: monotonic, in nanoseconds. A clock that the operator sets is of no use here. */
-#ifndef BALLAST_HOST_CLOCK_H
-#define BALLAST_HOST_CLOCK_H
+/* Time: monotonic. A clock that the operator sets is of no use here. The engine reads
+ * none. */
+#ifndef BALLAST_BASE_CLOCK_H
+#define BALLAST_BASE_CLOCK_H
 
 #include <stdint.h>
 #include <time.h>
@@ -13,7 +14,13 @@ static inline uint64_t clock_now_ns(void)
     return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
 }
 
-/* The same to some milliseconds, for a fraction of the time. */
+/* The same in whole milliseconds, for deadlines and time limits. */
+static inline int64_t clock_now_ms(void)
+{
+    return (int64_t)(clock_now_ns() / UINT64_C(1000000));
+}
+
+/* The same as clock_now_ns() to some milliseconds, for a fraction of the time. */
 static inline uint64_t clock_coarse_ns(void)
 {
     struct timespec now;
