@@ -21,13 +21,6 @@ __attribute__((no_sanitize("thread"))) static bool words_are_zero(const uint64_t
     return any == 0;
 }
 
-void zero_compare_soon(haddr_t page)
-{
-    for (size_t at = 0; at < PAGE_WORDS; at += GLANCE_WORDS) {
-        __builtin_prefetch((const uint64_t *)page.a + at);
-    }
-}
-
 bool zero_glance(haddr_t page)
 {
     const uint64_t *words = (const uint64_t *)page.a;
@@ -48,11 +41,12 @@ void zero_glance_soon(haddr_t page)
  * mark for "found something" and the one for "that was the last" then add up to
  * nothing. So the last step is looked at first; where it is zero, isa-l ends.
  */
-bool zero_compare(haddr_t page)
+bool zero_compare(haddr_t at, pages_t pages)
 {
-    const uint64_t *words = (const uint64_t *)page.a;
-    return words_are_zero(words + PAGE_WORDS - STEP_WORDS, STEP_WORDS) &&
-           isal_zero_detect((void *)page.a, PAGE_BYTES) == 0;
+    uint64_t bytes = pages_to_bytes(pages);
+    const uint64_t *end = (const uint64_t *)haddr_add(at, bytes).a;
+    return words_are_zero(end - STEP_WORDS, STEP_WORDS) &&
+           isal_zero_detect((void *)at.a, bytes) == 0;
 }
 
 /* Not by isa-l: what is behind the end of its last step may change meanwhile. */
