@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "touched_ram.h"
 
-#include "agent/guest_state.h"
+#include "guest/state.h"
 #include "host/sys.h"
 #include "host/uffd.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +16,7 @@
 /* Free single pages that a scarce domain starts with: no superpage's worth. */
 #define SCARCE_PAGES 400
 
+static struct guest guest = GUEST_INITIALIZER;
 static enum server server;
 /* What the loop has left to give. */
 static struct uffd_mover mover;
@@ -112,7 +115,8 @@ static haddr_t make_loop(enum ram_state state, uint64_t bytes)
     for (uint64_t i = 0; state == RAM_SPLIT && i < bytes; i += SUPERPAGE_BYTES) {
         loop_serve(haddr_add(at, i));
     }
-    must("thread", guest_start_thread("loop", loop_thread));
+    pthread_t thread;
+    must("thread", -pthread_create(&thread, NULL, loop_thread, NULL));
     return at;
 }
 
@@ -125,22 +129,38 @@ static haddr_t make_kernel(enum ram_state state, uint64_t bytes)
     return at;
 }
 
+static void on_unserved(void *unused, gfn_t at, int err)
+{
+    (void)unused;
+    (void)at;
+    give_up("a page cannot be had", -err);
+}
+
+static void on_broken(void *unused, const char *operation, gfn_t at)
+{
+    (void)unused;
+    (void)at;
+    give_up(operation, EIO);
+}
+
 /* A domain that is not covered. Whole: a fifth of its target is not touched.
  * Split: it was all populated once, and all but the first pages given up.
  * Scarce: another range has all of the target but a few pages. */
 static haddr_t make_ballast(enum ram_state state, uint64_t bytes)
 {
-    struct guest_options options = {.reserve = true};
+    const struct guest_options options = {
+        .reserve = true, .on_unserved = on_unserved, .on_broken = on_broken};
     struct guest_problem problem;
     haddr_t at = map(2 * bytes, MADV_HUGEPAGE);
     uint64_t spare = bytes / SUPERPAGE_BYTES / 4 * SUPERPAGE_BYTES;
     uint64_t target = bytes + (state == RAM_SCARCE ? 0 : spare);
-    must("the domain could not be built", guest_build(at, 2 * bytes, target, &options, &problem));
+    must("the domain could not be built",
+         guest_build(&guest, at, 2 * bytes, target, &options, &problem));
     if (state == RAM_SPLIT) {
         touch_first_pages(at, bytes);
         for (uint64_t i = 0; i < bytes; i += SUPERPAGE_BYTES) {
-            must("discard",
-                 guest_discard(haddr_add(at, i + PAGE_BYTES), SUPERPAGE_BYTES - PAGE_BYTES));
+            must("discard", guest_discard(&guest, haddr_add(at, i + PAGE_BYTES),
+                                          SUPERPAGE_BYTES - PAGE_BYTES));
         }
     }
     if (state == RAM_SCARCE) {
@@ -178,7 +198,7 @@ void touched_ram_spare(pages_t pages)
     while (server == SERVER_BALLAST && pages != 0) {
         pages_t inside = hoard.a / PAGE_BYTES % SUPERPAGE_PAGES;
         pages_t step = min_u64(pages, usable - inside);
-        must("discard", guest_discard(hoard, pages_to_bytes(step)));
+        must("discard", guest_discard(&guest, hoard, pages_to_bytes(step)));
         hoard = haddr_add(hoard, pages_to_bytes(step));
         if (inside + step == usable) {
             hoard = haddr_add(hoard, pages_to_bytes(SUPERPAGE_PAGES - usable));
@@ -190,7 +210,7 @@ void touched_ram_spare(pages_t pages)
 struct touched_ram_counts touched_ram_counts(void)
 {
     struct guest_report report;
-    guest_describe(&report);
+    guest_describe(&guest, &report);
     return (struct touched_ram_counts){
         .faults = report.counters.faults,
         .populated_2m = report.counters.populated_2m,

@@ -3,11 +3,11 @@
 
 #include "agent/config.h"
 #include "agent/control.h"
-#include "agent/guest.h"
 #include "agent/probe.h"
 #include "agent/progress.h"
 #include "agent/qemu.h"
 #include "agent/stop.h"
+#include "agent/the_guest.h"
 #include "ctl/runtime_dir.h"
 
 #include <errno.h>
@@ -220,7 +220,7 @@ static void refuse_unservable(haddr_t at, uint64_t bytes, const struct qemu_bloc
  * would take pages that a guest who uses all it has cannot spare. */
 static void on_round(void)
 {
-    guest_for_each_out(qemu_skip);
+    guest_for_each_out(&the_guest, qemu_skip);
 }
 
 /* The guest's balloon driver, once it is up, finds what is asked of it. */
@@ -229,8 +229,25 @@ static void on_ready(void)
     qemu_ask_balloon(config.target_bytes);
 }
 
-static void on_building(uint64_t ready_bytes, uint64_t bytes)
+/* Firmware of PCs lives below 1 MiB, in a copy that it made in RAM, and the CPU starts
+ * in it: a reset leaves that alone. */
+static void on_reset(void)
 {
+    if (guest_exists(&the_guest)) {
+        guest_restart(&the_guest, SUPERPAGE_BYTES);
+    }
+}
+
+static void on_event(void *unused, enum guest_event_kind kind)
+{
+    (void)unused;
+    (void)kind;
+    control_notify();
+}
+
+static void on_building(void *unused, uint64_t ready_bytes, uint64_t bytes)
+{
+    (void)unused;
     progress_show(config.name, ready_bytes, bytes);
 }
 
@@ -269,16 +286,17 @@ void agent_see_block(haddr_t at, uint64_t bytes)
              "RDMA), so that nothing can be moved; leave that device out");
     }
     static const struct qemu_hooks hooks = {
-        .ready = on_ready, .reset = guest_restart, .round = on_round};
+        .ready = on_ready, .reset = on_reset, .round = on_round};
     const struct guest_options options = {
-        .pause = config.pause,
         .reserve = config.reserve,
-        .programs = programs,
-        .on_event = control_notify,
+        .on_event = on_event,
         .on_building = on_building,
+        .on_unserved = the_guest_unserved,
+        .on_broken = the_guest_broken,
     };
     qemu_set_hooks(&hooks);
     note_programs();
+    the_guest_policy = (struct the_guest_policy){.pause = config.pause, .programs = programs};
     ram_at = at;
     owner_pid = getpid();
     runtime_lock_write_pid(config.lock_fd);
@@ -290,7 +308,7 @@ void agent_see_block(haddr_t at, uint64_t bytes)
              config.directory, strerror(-err));
     }
     struct guest_problem problem;
-    err = guest_build(at, bytes, config.target_bytes, &options, &problem);
+    err = guest_build(&the_guest, at, bytes, config.target_bytes, &options, &problem);
     progress_end();
     if (err == -ESHUTDOWN) {
         for (;;) {

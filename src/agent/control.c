@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "agent/control.h"
 
-#include "agent/guest.h"
 #include "agent/map.h"
 #include "agent/qemu.h"
 #include "agent/stop.h"
+#include "agent/the_guest.h"
 #include "ctl/map.h"
 #include "ctl/server.h"
 
@@ -51,7 +51,7 @@ static int query_domain(void *owner, const json_t *arguments, json_t **result,
         return err;
     }
     struct guest_report r;
-    guest_describe(&r);
+    guest_describe(&the_guest, &r);
     const struct {
         const char *key;
         uint64_t value;
@@ -133,7 +133,7 @@ static int query_map(void *owner, const json_t *arguments, json_t **result, stru
 static int explain_target(int err, const struct guest_problem *problem, struct ctl_error *error)
 {
     struct guest_report r;
-    guest_describe(&r);
+    guest_describe(&the_guest, &r);
     switch (err) {
     case -EINVAL:
         ctl_error_set(error, CTL_INVALID_ARGUMENT,
@@ -193,7 +193,7 @@ static int after_target(int err, bool more, const struct guest_problem *problem,
         return CTL_CONTINUES;
     }
     struct guest_report r; /* nobody but this thread sets targets */
-    guest_describe(&r);
+    guest_describe(&the_guest, &r);
     qemu_ask_balloon(pages_to_bytes(r.target_pages));
     return 0;
 }
@@ -217,7 +217,7 @@ static int set_target(void *owner, const json_t *arguments, json_t **result,
     }
     struct guest_problem problem = {0};
     bool more;
-    err = guest_set_target((uint64_t)bytes, &more, &problem);
+    err = guest_set_target(&the_guest, (uint64_t)bytes, &more, &problem);
     return after_target(err, more, &problem, error);
 }
 
@@ -229,7 +229,7 @@ static int set_target_step(void *owner, const json_t *arguments, json_t **result
     (void)result;
     struct guest_problem problem = {0};
     bool more;
-    int err = guest_set_target_step(&more, &problem);
+    int err = guest_set_target_step(&the_guest, &more, &problem);
     return after_target(err, more, &problem, error);
 }
 
@@ -259,7 +259,7 @@ static json_t *event_message(const struct config *config, const struct guest_eve
 static void tell_events(void *owner)
 {
     struct guest_event event;
-    while (guest_next_event(&next_event, &event)) {
+    while (guest_next_event(&the_guest, &next_event, &event)) {
         json_t *message = event_message(owner, &event);
         if (message != NULL) {
             ctl_server_broadcast(server, message);
@@ -273,7 +273,8 @@ static json_t *past_events(void *owner)
 {
     json_t *events = json_array();
     struct guest_event event;
-    for (uint64_t number = 0; guest_next_event(&number, &event) && number <= next_event;) {
+    for (uint64_t number = 0;
+         guest_next_event(&the_guest, &number, &event) && number <= next_event;) {
         json_array_append_new(events, event_message(owner, &event));
     }
     return events;
@@ -291,8 +292,8 @@ static int destroy(void *owner, const json_t *arguments, json_t **result, struct
     (void)owner;
     (void)result;
     int err = refuse_arguments(arguments, error);
-    if (err == 0 && guest_exists()) {
-        guest_die();
+    if (err == 0 && guest_exists(&the_guest)) {
+        guest_die(&the_guest);
     }
     return err;
 }

@@ -10,8 +10,8 @@
  * util/osdep.c, system/physmem.c, os-posix.c.
  */
 #include "agent/agent.h"
-#include "agent/guest.h"
 #include "agent/references.h"
+#include "agent/the_guest.h"
 #include "host/sys.h"
 
 #include <errno.h>
@@ -51,11 +51,12 @@ static bool advise_guest(haddr_t at, size_t length, int advice)
          * time is how QEMU's balloon inflates; free page reports and migration
          * drop more at once, which the guest may use again unasked. A domain that
          * is dying takes no page: QEMU gets what it asked for. */
-        return (length == PAGE_BYTES ? guest_give_up(at) : guest_discard(at, length)) != -ESHUTDOWN;
+        return (length == PAGE_BYTES ? guest_give_up(&the_guest, at, length)
+                                     : guest_discard(&the_guest, at, length)) != -ESHUTDOWN;
     case MADV_WILLNEED:
         /* Said of one page, by a balloon that deflates. */
         if (length == PAGE_BYTES) {
-            guest_take_back(at);
+            guest_take_back(&the_guest, at, length);
         }
         return true;
     case MADV_MERGEABLE:
@@ -74,7 +75,7 @@ static bool advise_guest(haddr_t at, size_t length, int advice)
 int madvise(void *address, size_t length, int advice)
 {
     haddr_t at = haddr(address);
-    if (guest_owns(at, length) && advise_guest(at, length, advice)) {
+    if (guest_owns(&the_guest, at, length) && advise_guest(at, length, advice)) {
         return 0;
     }
     int err = sys_madvise(at, length, advice);
@@ -86,7 +87,7 @@ int madvise(void *address, size_t length, int advice)
 
 void *mmap64(void *address, size_t length, int protection, int flags, int fd, off64_t offset)
 {
-    if ((flags & MAP_FIXED) && guest_owns(haddr(address), length)) {
+    if ((flags & MAP_FIXED) && guest_owns(&the_guest, haddr(address), length)) {
         errno = ENOTSUP;
         return MAP_FAILED;
     }
@@ -100,8 +101,8 @@ void *mmap64(void *address, size_t length, int protection, int flags, int fd, of
 
 int munmap(void *address, size_t length)
 {
-    if (guest_owns(haddr(address), length)) {
-        guest_die(); /* QEMU frees guest RAM only when it is done with it */
+    if (guest_owns(&the_guest, haddr(address), length)) {
+        guest_die(&the_guest); /* QEMU frees guest RAM only when it is done with it */
     }
     int err = sys_munmap(haddr(address), length);
     return err == 0 ? 0 : fail(-err);
@@ -113,8 +114,8 @@ void *mremap(void *old, size_t old_size, size_t new_size, int flags, ...)
     va_start(arguments, flags);
     void *target = (flags & MREMAP_FIXED) ? va_arg(arguments, void *) : NULL;
     va_end(arguments);
-    if (guest_owns(haddr(old), old_size) ||
-        ((flags & MREMAP_FIXED) && guest_owns(haddr(target), new_size))) {
+    if (guest_owns(&the_guest, haddr(old), old_size) ||
+        ((flags & MREMAP_FIXED) && guest_owns(&the_guest, haddr(target), new_size))) {
         errno = ENOTSUP;
         return MAP_FAILED;
     }

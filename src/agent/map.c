@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "agent/map.h"
 
-#include "agent/guest_state.h"
+#include "agent/the_guest.h"
 #include "ctl/map.h"
+#include "guest/state.h"
 
 /* Superpages that are looked at in one hold of the lock: some microseconds. */
 #define STEP_SUPERPAGES 1024
@@ -23,16 +24,16 @@ static char letter_of(const struct p2m *p2m, p2m_index_t index)
 size_t map_letters(size_t from, size_t room, char *letters, size_t *superpages)
 {
     /* Neither changes once there is a domain. */
-    const struct p2m *p2m = &guest.domain.p2m;
-    size_t count = guest_exists() ? p2m->count : 0;
+    const struct p2m *p2m = &the_guest.domain.p2m;
+    size_t count = guest_exists(&the_guest) ? p2m->count : 0;
     size_t end = from >= count ? from : min_u64(count, from + room);
     for (size_t at = from; at < end;) {
         size_t step_end = min_u64(end, at + STEP_SUPERPAGES);
-        lock_acquire(&guest.lock);
+        lock_acquire(&the_guest.lock);
         for (; at < step_end; at++) {
             *letters++ = letter_of(p2m, (p2m_index_t)at);
         }
-        lock_release(&guest.lock);
+        lock_release(&the_guest.lock);
     }
     *superpages = count;
     return end - from;

@@ -10,7 +10,7 @@
 #ifndef BALLAST_AGENT_POSTMORTEM_H
 #define BALLAST_AGENT_POSTMORTEM_H
 
-#include "agent/history.h"
+#include "guest/history.h"
 #include "host/linux_host.h"
 
 struct postmortem {

@@ -17,8 +17,8 @@
 #include <stdint.h>
 
 enum lock_rank {
-    LOCK_RANK_TARGET = 1, /* agent/guest.c: changes of the target, one at a time */
-    LOCK_RANK_DOMAIN = 2, /* agent/guest.c: the domain, its counters, latencies and events */
+    LOCK_RANK_TARGET = 1, /* guest/target.c: changes of the target, one at a time */
+    LOCK_RANK_DOMAIN = 2, /* guest/guest.c: the domain, its counters, latencies and events */
 };
 
 struct lock {

@@ -530,6 +530,12 @@ void linux_host_freeze(const struct linux_host *host)
     sys_madvise(host->ram, host->ram_bytes, MADV_DONTNEED_LOCKED);
 }
 
+void linux_host_unregister(const struct linux_host *host)
+{
+    uffd_unregister(host->uffd, host->ram, host->ram_bytes);
+    uffd_unregister(host->uffd, host->cache, host->cache_bytes);
+}
+
 void linux_host_close(struct linux_host *host)
 {
     close(host->split.mover.pagemap);

@@ -96,6 +96,10 @@ bool linux_host_holds(const struct linux_host *host, gfn_t at);
  * vouched for, until its process has ended. Needs no lock. */
 void linux_host_freeze(const struct linux_host *host);
 
+/* Has whoever waits for a page go on, with one of zeros, and whoever comes later. The
+ * domain is of no use from then on. Needs no lock. */
+void linux_host_unregister(const struct linux_host *host);
+
 /* Undoes linux_host_open. Guest RAM is ordinary memory again. */
 void linux_host_close(struct linux_host *host);
 

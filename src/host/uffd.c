@@ -91,6 +91,12 @@ int uffd_register(int uffd, haddr_t at, uint64_t bytes)
     return moves ? 0 : -EINVAL;
 }
 
+int uffd_unregister(int uffd, haddr_t at, uint64_t bytes)
+{
+    struct uffdio_range range = {.start = at.a, .len = bytes};
+    return ioctl(uffd, UFFDIO_UNREGISTER, &range) == 0 ? 0 : -errno;
+}
+
 int uffd_can_move(const struct uffd_mover *mover, haddr_t to, haddr_t from)
 {
     uint64_t moved = 0;
@@ -106,7 +112,7 @@ static bool has_moved(const struct uffd_mover *mover, haddr_t to, haddr_t from, 
            pagemap_holds(mover->pagemap, to);
 }
 
-int uffd_move_errno;
+__thread int uffd_move_errno;
 
 int uffd_move(const struct uffd_mover *mover, haddr_t to, haddr_t from, uint64_t bytes, bool wake,
               uint64_t *moved_bytes)

@@ -37,6 +37,9 @@ int uffd_open_for_user_faults(int *uffd);
  * memory it takes, though pages cannot be moved there: see uffd_can_move. */
 int uffd_register(int uffd, haddr_t at, uint64_t bytes);
 
+/* Undoes it: whoever waits for a page there gets one of zeros from the host. */
+int uffd_unregister(int uffd, haddr_t at, uint64_t bytes);
+
 /* What it takes to move pages: the userfaultfd, and what tells where pages are
  * (pagemap.h), both of this address space. */
 struct uffd_mover {
@@ -54,8 +57,9 @@ int uffd_can_move(const struct uffd_mover *mover, haddr_t to, haddr_t from);
  * Errors are those of engine_ops.place. With `wake`, wakes whoever waits at
  * the destination.
  */
-extern int
-    uffd_move_errno; /* what the kernel last said instead of moving all; under the domain's lock */
+/* What the kernel last said to this thread instead of moving all. Initial-exec, because
+ * the fault path must not allocate for this. */
+extern __thread int uffd_move_errno __attribute__((tls_model("initial-exec")));
 int uffd_move(const struct uffd_mover *mover, haddr_t to, haddr_t from, uint64_t bytes, bool wake,
               uint64_t *moved_bytes);
 

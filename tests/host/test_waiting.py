@@ -13,7 +13,7 @@ import fake
 
 TARGET_MIB = 16
 ROUNDS = 300
-# src/agent/faults.c tries again so often by itself.
+# src/guest/faults.c tries again so often by itself.
 RETRY_S = 1
 
 

@@ -15,14 +15,15 @@
  * time, as long as that is a short matter. And pages that the kernel took back
  * unasked are asked for again (host/lost.h).
  */
-#include "agent/guest_state.h"
+#include "guest/state.h"
 
 #include "base/clock.h"
 #include "host/lost.h"
 
+#include <poll.h>
 #include <sched.h>
 
-#define ROUND_NS UINT64_C(5000000000)
+#define ROUND_MS 5000
 #define TURN_NS  UINT64_C(1000000000)
 /* No operation takes so long: each does some 10 ms of work, or, where memory must come
  * back from a slow swap first, some seconds. */
@@ -31,19 +32,19 @@
  * if every superpage is split. */
 #define CHECK_MAX_PAGES ((UINT64_C(16) << 30) / PAGE_BYTES)
 
-static uint64_t operations(void)
+static uint64_t operations(const struct guest *guest)
 {
-    return __atomic_load_n(&guest.history.operations, __ATOMIC_RELAXED);
+    return __atomic_load_n(&guest->history.operations, __ATOMIC_RELAXED);
 }
 
-static bool take_lock(void)
+static bool take_lock(struct guest *guest)
 {
-    uint64_t before = operations();
+    uint64_t before = operations(guest);
     for (unsigned turns = 0; turns < STUCK_TURNS; turns++) {
-        if (lock_acquire_until(&guest.lock, clock_now_ns() + TURN_NS)) {
+        if (lock_acquire_until(&guest->lock, clock_now_ns() + TURN_NS)) {
             return true;
         }
-        uint64_t now = operations();
+        uint64_t now = operations(guest);
         turns = now != before ? 0 : turns;
         before = now;
     }
@@ -51,35 +52,44 @@ static bool take_lock(void)
 }
 
 /* What the kernel took back unasked is asked for again, a superpage at a time. */
-static void bring_back_lost(void)
+static void bring_back_lost(struct guest *guest)
 {
-    struct lost_search search = lost_search_begin(&guest.host);
+    struct lost_search search = lost_search_begin(&guest->host);
     haddr_t superpage;
     bool more = true;
-    while (more && lost_find(&guest.host, &search, &superpage)) {
-        lock_acquire(&guest.lock);
-        more = domain_refuses(&guest.domain) == 0 && lost_bring_back(&guest.host, superpage);
-        lock_release(&guest.lock);
-        while (lock_is_wanted(&guest.lock)) {
+    while (more && lost_find(&guest->host, &search, &superpage)) {
+        lock_acquire(&guest->lock);
+        more = domain_refuses(&guest->domain) == 0 && lost_bring_back(&guest->host, superpage);
+        lock_release(&guest->lock);
+        while (lock_is_wanted(&guest->lock)) {
             sched_yield();
         }
     }
 }
 
-void *watch_thread(void *unused)
+/* Waits for the next round: false if there is none. */
+static bool rest(const struct guest *guest)
 {
-    (void)unused;
+    struct pollfd end = {.fd = guest->end_fd, .events = POLLIN};
+    poll(&end, 1, ROUND_MS);
+    return !guest_is_over(guest);
+}
+
+void *watch_thread(void *argument)
+{
+    struct guest *guest = argument;
     uint64_t seen = 0;
-    for (;;) {
-        clock_sleep_ns(ROUND_NS);
-        if (!take_lock()) {
-            guest_stop_broken("waiting for the domain's lock: a thread of ours is stuck", gfn(0));
+    while (rest(guest)) {
+        if (!take_lock(guest)) {
+            guest_broken(guest, "waiting for the domain's lock: a thread of ours is stuck", gfn(0));
+            break;
         }
-        if (operations() != seen && guest.domain.p2m.max_pages <= CHECK_MAX_PAGES) {
-            guest_check("a look now and then");
+        if (operations(guest) != seen && guest->domain.p2m.max_pages <= CHECK_MAX_PAGES) {
+            guest_check(guest, "a look now and then");
         }
-        seen = operations();
-        lock_release(&guest.lock);
-        bring_back_lost();
+        seen = operations(guest);
+        lock_release(&guest->lock);
+        bring_back_lost(guest);
     }
+    return NULL;
 }

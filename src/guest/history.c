@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "agent/history.h"
+#include "guest/history.h"
 
 #include "base/clock.h"
 

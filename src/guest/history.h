@@ -6,8 +6,8 @@
  * without change is counted in one record, so that a thousand tries do not push
  * out what led to them. The domain's lock guards it.
  */
-#ifndef BALLAST_AGENT_HISTORY_H
-#define BALLAST_AGENT_HISTORY_H
+#ifndef BALLAST_GUEST_HISTORY_H
+#define BALLAST_GUEST_HISTORY_H
 
 #include "engine/domain.h"
 
