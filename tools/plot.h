@@ -15,6 +15,9 @@ int plot_picture(const struct trace *trace, const char *path, enum chart_format 
 /* An HTML page that needs nothing but itself. */
 int plot_page(const struct trace *trace, const char *path);
 
+/* The same, written to an open file, which stays open. */
+int plot_page_stream(const struct trace *trace, FILE *file);
+
 /* How the recording ended, in words: "" if that is not known. */
 #define PLOT_ENDING_BYTES 96
 void plot_ending(const struct trace *trace, char text[static PLOT_ENDING_BYTES]);

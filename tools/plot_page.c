@@ -20,10 +20,13 @@
 
 #define US_PER_S 1e6
 
-/* A whole number, or null for NAN. */
+/* A whole number, or null for NAN. The sum of two can be more than an integer holds. */
 static json_t *number(double value)
 {
-    return isnan(value) ? json_null() : json_integer((json_int_t)value);
+    if (isnan(value)) {
+        return json_null();
+    }
+    return json_integer(value < 0x1p63 ? (json_int_t)value : INT64_MAX);
 }
 
 /* Time since the first sample. */
@@ -226,23 +229,27 @@ static int write_page(FILE *file, const json_t *data)
     return 0;
 }
 
-int plot_page(const struct trace *trace, const char *path)
+int plot_page_stream(const struct trace *trace, FILE *file)
 {
     json_t *data;
-    FILE *file;
     int ret = make_data(trace, &data);
 
-    if (ret < 0) {
-        return ret;
-    }
-    file = fopen(path, "we");
-    if (file == NULL) {
-        ret = -errno;
+    if (ret == 0) {
+        ret = write_page(file, data);
         json_decref(data);
-        return ret;
     }
-    ret = write_page(file, data);
-    json_decref(data);
+    return ret;
+}
+
+int plot_page(const struct trace *trace, const char *path)
+{
+    FILE *file = fopen(path, "we");
+    int ret;
+
+    if (file == NULL) {
+        return -errno;
+    }
+    ret = plot_page_stream(trace, file);
     if (fclose(file) != 0 && ret == 0) {
         ret = -errno;
     }

@@ -338,16 +338,11 @@ static int read_lines(struct reading *reading, FILE *file)
     return ret;
 }
 
-int trace_read(const char *path, struct trace *trace, struct trace_error *error)
+int trace_read_stream(FILE *file, struct trace *trace, struct trace_error *error)
 {
     struct reading reading = {.error = error, .trace = {.exit_status = -1}};
-    FILE *file = fopen(path, "re");
-    int ret = file != NULL ? 0 : -errno;
+    int ret = read_lines(&reading, file);
 
-    if (ret == 0) {
-        ret = read_lines(&reading, file);
-        fclose(file);
-    }
     if (ret == 0) {
         *trace = reading.trace;
         return 0;
@@ -356,6 +351,21 @@ int trace_read(const char *path, struct trace *trace, struct trace_error *error)
     if (ret != -EBADMSG) {
         snprintf(error->text, sizeof(error->text), "%s", strerror(-ret));
     }
+    return ret;
+}
+
+int trace_read(const char *path, struct trace *trace, struct trace_error *error)
+{
+    FILE *file = fopen(path, "re");
+    int ret;
+
+    if (file == NULL) {
+        ret = -errno;
+        snprintf(error->text, sizeof(error->text), "%s", strerror(-ret));
+        return ret;
+    }
+    ret = trace_read_stream(file, trace, error);
+    fclose(file);
     return ret;
 }
 

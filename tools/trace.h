@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <ballast/protocol.h>
 
@@ -89,6 +90,9 @@ struct trace_error {
  * kept. -EBADMSG and *error for what is no trace; -errno and *error for a file
  * that cannot be read. */
 int trace_read(const char *path, struct trace *trace, struct trace_error *error);
+
+/* The same of an open file, from where it stands; it stays open. */
+int trace_read_stream(FILE *file, struct trace *trace, struct trace_error *error);
 
 /* Leaves at most about `most` samples (at least 8) of more: of each stretch of
  * time the first, those with the least and the most populated, and the last. */

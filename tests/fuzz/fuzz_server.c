@@ -1,25 +1,161 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The control server, as any client may meet it: whatever bytes arrive, in
- * whatever pieces, each line that comes back is a JSON object of the protocol and
- * no longer than it may be, and the connection comes to an end. One server lives
- * through all inputs, and answers a well-behaved client after every 1024th.
+ * The control server, as any clients may meet it, without sockets: whatever bytes
+ * arrive, in whatever pieces, and however slowly the replies are read, each line
+ * that was sent gets one answer, in order and with its id; each line that comes back
+ * is a JSON object of the protocol and no longer than it may be; and all comes to an end.
+ *
+ * Lines are short here: short_lines.h.
+ *
+ * The first byte says how the rest arrives and is read. What follows the first
+ * NUL in it is what a second client sends.
  */
 #include "fuzz.h"
 
-#include "ctl/server.h"
+#include "ctl/clients.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
-#define LIMIT_MS 30000
+#define CLIENTS      2
+#define LINES_MAX    512
+#define TURNS_MAX    (1u << 20)
+#define BIG_BYTES    (BALLAST_PROTOCOL_LINE_MAX_BYTES - 100)
+#define STORM_EVENTS 10
+#define STORM_BYTES  (BALLAST_PROTOCOL_LINE_MAX_BYTES / 8)
 
-static struct ctl_server *server;
-static struct sockaddr_un address = {.sun_family = AF_UNIX};
+/* The client's side of one connection. */
+struct peer {
+    const uint8_t *data; /* that it sends */
+    size_t size;
+    size_t at;
+    struct ctl_framer replies;
+    bool greeted;
+    unsigned answers;       /* replies and errors so far */
+    unsigned expected;      /* in all */
+    json_t *ids[LINES_MAX]; /* of what it sends, line by line; NULL: none */
+    bool refused;           /* the last answer was a ParseError */
+    bool busy;              /* it takes nothing the next time */
+    bool open;
+    size_t taken_bytes;
+};
+
+static const char storm_start[] = "{\"event\": \"STORM\"";
+static const size_t storm_length = sizeof(storm_start) - 1;
+static struct peer peers[CLIENTS];
+static struct clients clients;
+static size_t piece_bytes; /* that arrive at once */
+static size_t taken_bytes; /* that are read at once; 0: all */
+static bool leaves;        /* without reading on */
+
+/* A reply or an event. */
+static void check_message(struct peer *peer, const json_t *message)
+{
+    struct ctl_greeting greeting;
+    struct ctl_event event;
+    if (!peer->greeted) {
+        must(ctl_greeting_read(message, &greeting) == 0);
+        peer->greeted = true;
+        return;
+    }
+    if (ctl_event_read(message, &event) == 0) {
+        return;
+    }
+    struct ctl_error error = {0};
+    json_t *result = NULL;
+    int ret = ctl_reply_read(message, &result, &error);
+    must(ret == 0 || ret == -EREMOTEIO);
+    json_decref(result);
+    must(!peer->refused && peer->answers < peer->expected);
+    peer->refused = ret != 0 && strcmp(error.class_name, CTL_PARSE_ERROR) == 0;
+    const json_t *id = peer->ids[peer->answers++];
+    const json_t *answered = ctl_message_id(message);
+    bool too_long = ret != 0 && strstr(error.desc, "id") != NULL && answered == NULL;
+    must(too_long || (id == NULL) == (answered == NULL));
+    must(answered == NULL || json_equal(id, answered));
+}
+
+static void check_lines(struct peer *peer)
+{
+    const char *line;
+    size_t length;
+    int got;
+    while ((got = ctl_framer_next(&peer->replies, &line, &length)) == 1) {
+        struct ctl_error error;
+        json_t *message = NULL;
+        if (peer->greeted && length > storm_length &&
+            memcmp(line, storm_start, storm_length) == 0) {
+            continue; /* there are many, and all are the same */
+        }
+        must(ctl_decode(line, length, &message, &error) == 0);
+        check_message(peer, message);
+        json_decref(message);
+    }
+    must(got == 0);
+}
+
+static ssize_t take(int fd, const char *data, size_t length)
+{
+    struct peer *peer = &peers[fd];
+    must(peer->open && length > 0);
+    if (leaves && peer->taken_bytes > 256) {
+        return -EPIPE;
+    }
+    if (taken_bytes != 0) {
+        peer->busy = !peer->busy;
+        if (!peer->busy) {
+            return -EAGAIN;
+        }
+        length = length < taken_bytes ? length : taken_bytes;
+    }
+    for (size_t left = length; left > 0;) {
+        size_t space;
+        char *to = ctl_framer_space(&peer->replies, &space);
+        must(space > 0);
+        size_t part = left < space ? left : space;
+        memcpy(to, data, part);
+        ctl_framer_fed(&peer->replies, part);
+        check_lines(peer);
+        data += part;
+        left -= part;
+    }
+    peer->taken_bytes += length;
+    return (ssize_t)length;
+}
+
+static ssize_t give(int fd, char *data, size_t length)
+{
+    struct peer *peer = &peers[fd];
+    size_t left = peer->size - peer->at;
+    must(peer->open && length > 0);
+    length = length < piece_bytes ? length : piece_bytes;
+    length = length < left ? length : left;
+    memcpy(data, peer->data + peer->at, length);
+    peer->at += length;
+    return (ssize_t)length;
+}
+
+static void hang_up(int fd)
+{
+    must(peers[fd].open);
+    peers[fd].open = false;
+}
+
+/* The line's worth of text that commands and events carry. */
+static json_t *text_of(size_t length)
+{
+    static char text[BIG_BYTES];
+    memset(text, 'x', sizeof(text));
+    return json_pack("{s:o}", "text", json_stringn(text, length));
+}
+
+static void broadcast(const char *name, json_t *data)
+{
+    json_t *event = ctl_event_build(name, data, 1500000000);
+    must(event != NULL);
+    clients_broadcast(&clients, event);
+    json_decref(event);
+}
 
 static int echo(void *owner, const json_t *arguments, json_t **result, struct ctl_error *error)
 {
@@ -46,10 +182,30 @@ static int tell(void *owner, const json_t *arguments, json_t **result, struct ct
     (void)arguments;
     (void)result;
     (void)error;
-    json_t *event = ctl_event_build("TICK", json_object(), 1500000000);
-    must(event != NULL);
-    ctl_server_broadcast(server, event);
-    json_decref(event);
+    broadcast("TICK", json_object());
+    return 0;
+}
+
+/* As long a reply as there may be. */
+static int big(void *owner, const json_t *arguments, json_t **result, struct ctl_error *error)
+{
+    (void)owner;
+    (void)arguments;
+    (void)error;
+    *result = text_of(BIG_BYTES);
+    return 0;
+}
+
+/* More events than are kept for who does not read. */
+static int storm(void *owner, const json_t *arguments, json_t **result, struct ctl_error *error)
+{
+    (void)owner;
+    (void)arguments;
+    (void)result;
+    (void)error;
+    for (int i = 0; i < STORM_EVENTS; i++) {
+        broadcast("STORM", text_of(STORM_BYTES));
+    }
     return 0;
 }
 
@@ -69,137 +225,115 @@ static void nothing(void *owner)
     (void)owner;
 }
 
+static void catch_up(void *context)
+{
+    (void)context;
+    broadcast("LAST", json_object());
+}
+
 static json_t *past(void *owner)
 {
     (void)owner;
-    return json_array();
+    json_t *events = json_array();
+    for (int i = 0; i < 3; i++) {
+        json_array_append_new(events, ctl_event_build("PAST", json_object(), 1500000000));
+    }
+    return events;
 }
 
-static void remove_folder(void)
+/* What answers there must be: one a line, and none after the first that is no
+ * message. False if there are too many lines for us. */
+static bool expect(struct peer *peer)
 {
-    ctl_server_stop(server);
-    *strrchr(address.sun_path, '/') = '\0';
-    rmdir(address.sun_path);
+    const char *at = (const char *)peer->data;
+    const char *end = at + peer->size;
+    while (at < end && peer->expected < LINES_MAX) {
+        const char *newline = memchr(at, '\n', (size_t)(end - at));
+        struct ctl_error error;
+        json_t *message;
+        unsigned index = peer->expected++;
+        if (newline == NULL || ctl_decode(at, (size_t)(newline - at), &message, &error) != 0) {
+            return true;
+        }
+        peer->ids[index] = json_incref(ctl_message_id(message));
+        json_decref(message);
+        at = newline + 1;
+    }
+    return at == end;
 }
 
-static void start(void)
+static bool begin(const uint8_t *data, size_t size)
+{
+    const uint8_t *cut = memchr(data, 0, size);
+    size_t first = cut != NULL ? (size_t)(cut - data) : size;
+    const uint8_t *sent[CLIENTS] = {data, cut != NULL ? cut + 1 : data + size};
+    const size_t bytes[CLIENTS] = {first, cut != NULL ? size - first - 1 : 0};
+    bool fits = true;
+    for (int i = 0; i < CLIENTS; i++) {
+        peers[i] = (struct peer){.data = sent[i], .size = bytes[i]};
+        must(ctl_framer_init(&peers[i].replies) == 0);
+        fits = fits && expect(&peers[i]);
+    }
+    return fits;
+}
+
+static void end(void)
+{
+    for (int i = 0; i < CLIENTS; i++) {
+        for (unsigned line = 0; line < LINES_MAX; line++) {
+            json_decref(peers[i].ids[line]);
+        }
+        ctl_framer_fini(&peers[i].replies);
+    }
+}
+
+static void converse(unsigned turns)
+{
+    for (int i = 0; i < CLIENTS; i++) {
+        peers[i].open = true;
+        must(clients_add(&clients, i) == 0);
+    }
+    for (unsigned turn = 0; turn < turns && (peers[0].open || peers[1].open); turn++) {
+        for (unsigned place = 0; place < CLIENTS; place++) {
+            clients_turn(&clients, place, true);
+        }
+        clients_step(&clients);
+        must(turn < TURNS_MAX);
+    }
+    clients_fini(&clients);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const struct ctl_command commands[] = {
-        {"echo", echo, NULL, NULL},
-        {"set-target", refuse, NULL, NULL},
-        {"tell", tell, NULL, nothing},
-        {"long", steps, steps, nothing},
+        {"echo", echo, NULL, NULL},      {"set-target", refuse, NULL, NULL},
+        {"tell", tell, NULL, nothing},   {"big", big, NULL, NULL},
+        {"storm", storm, NULL, nothing}, {"long", steps, steps, nothing},
     };
-    char folder[] = "/tmp/ballast-fuzz-XXXXXX";
-    must(mkdtemp(folder) != NULL);
-    snprintf(address.sun_path, sizeof(address.sun_path), "%s/control.sock", folder);
-    const struct ctl_server_config config = {
-        .path = address.sun_path,
+    static const struct ctl_server_config config = {
         .name = "fuzz",
         .commands = commands,
         .command_count = sizeof(commands) / sizeof(commands[0]),
-        .on_kick = nothing,
         .past_events = past,
     };
-    must(ctl_server_start(&config, &server) == 0);
-    atexit(remove_folder);
-}
-
-static int connect_client(void)
-{
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    must(fd >= 0);
-    must(connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0);
-    return fd;
-}
-
-static void check_lines(struct ctl_framer *framer, unsigned *lines)
-{
-    const char *line;
-    size_t length;
-    int got;
-    while ((got = ctl_framer_next(framer, &line, &length)) == 1) {
-        struct ctl_error error;
-        json_t *message = NULL;
-        must(length <= BALLAST_PROTOCOL_LINE_MAX_BYTES);
-        must(ctl_decode(line, length, &message, &error) == 0);
-        must(json_is_object(message));
-        json_decref(message);
-        (*lines)++;
-    }
-    must(got == 0);
-}
-
-/* Reads what there is; waits for it if `whole`, until the server has closed the
- * connection. */
-static bool read_replies(int fd, struct ctl_framer *framer, bool whole, unsigned *lines)
-{
-    for (;;) {
-        struct pollfd pollfd = {.fd = fd, .events = POLLIN};
-        int ready = poll(&pollfd, 1, whole ? LIMIT_MS : 0);
-        must(ready >= 0 && (ready == 1 || !whole)); /* it hangs */
-        if (ready == 0) {
-            return true;
-        }
-        size_t space;
-        char *to = ctl_framer_space(framer, &space);
-        must(space > 0);
-        ssize_t got = recv(fd, to, space, MSG_DONTWAIT);
-        if (got <= 0) {
-            return false;
-        }
-        ctl_framer_fed(framer, (size_t)got);
-        check_lines(framer, lines);
-    }
-}
-
-/* Sends bytes in pieces; false if the server closed the connection. */
-static bool send_pieces(int fd, struct ctl_framer *framer, const uint8_t *data, size_t size,
-                        size_t piece, unsigned *lines)
-{
-    for (size_t at = 0; at < size;) {
-        size_t length = size - at < piece ? size - at : piece;
-        ssize_t sent = send(fd, data + at, length, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (sent < 0 && errno != EAGAIN) {
-            return false;
-        }
-        at += sent > 0 ? (size_t)sent : 0;
-        if (!read_replies(fd, framer, false, lines)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static unsigned converse(const uint8_t *data, size_t size, size_t piece)
-{
-    struct ctl_framer framer = {0};
-    unsigned lines = 0;
-    must(ctl_framer_init(&framer) == 0);
-    int fd = connect_client();
-    if (send_pieces(fd, &framer, data, size, piece, &lines)) {
-        shutdown(fd, SHUT_WR);
-        read_replies(fd, &framer, true, &lines);
-    }
-    close(fd);
-    ctl_framer_fini(&framer);
-    return lines;
-}
-
-/* The first byte says in what pieces the rest arrives. */
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
-    static unsigned inputs;
+    static const struct session_transport transport = {take, give, hang_up};
     if (size == 0) {
         return -1;
     }
-    if (server == NULL) {
-        start();
+    size_t piece = data[0] & 15u;
+    unsigned reader = data[0] >> 4;
+    piece_bytes = piece == 15 ? SIZE_MAX : piece * piece + 1;
+    taken_bytes = reader < 8 ? 0 : (size_t)64 << (reader % 4);
+    leaves = reader == 7;
+    if (begin(data + 1, size - 1)) {
+        clients_init(&clients, &config, &transport, catch_up, NULL);
+        converse(reader == 6 ? 2 : UINT32_MAX);
+        for (int i = 0; i < CLIENTS; i++) {
+            must(!peers[i].open);
+            must(leaves || reader == 6 ||
+                 (peers[i].greeted && peers[i].answers == peers[i].expected));
+        }
     }
-    converse(data + 1, size - 1, (size_t)data[0] * data[0] + 1);
-    if (inputs++ % 1024 == 0) {
-        static const char request[] = "{\"execute\":\"echo\"}\n";
-        must(converse((const uint8_t *)request, sizeof(request) - 1, 4096) == 2);
-    }
+    end();
     return 0;
 }
