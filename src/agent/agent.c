@@ -8,7 +8,7 @@
 #include "agent/qemu.h"
 #include "agent/stop.h"
 #include "agent/the_guest.h"
-#include "ctl/runtime_dir.h"
+#include "ctl/lock_holder.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -299,7 +299,7 @@ void agent_see_block(haddr_t at, uint64_t bytes)
     the_guest_policy = (struct the_guest_policy){.pause = config.pause, .programs = programs};
     ram_at = at;
     owner_pid = getpid();
-    runtime_lock_write_pid(config.lock_fd);
+    lock_holder_write_pid(config.lock_fd);
     int err = control_start(&config);
     if (err != 0) {
         stop(BALLAST_EXIT_REFUSED,

@@ -4,18 +4,17 @@
  */
 #include "ctl/runtime_dir.h"
 
+#include "ctl/lock_holder.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/pidfd.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -33,71 +32,6 @@ static const char *const known_files[] = {BALLAST_SOCKET_NAME};
 #define LOCK_PATIENCE 30
 /* How often a folder may vanish between two steps before we give up. */
 #define FOLDER_TRIES 100
-
-static bool is_alnum(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-}
-
-bool runtime_name_is_valid(const char *name)
-{
-    if (!is_alnum(name[0]) || strlen(name) > BALLAST_NAME_MAX_BYTES) {
-        return false;
-    }
-    for (; *name != '\0'; name++) {
-        if (!is_alnum(*name) && strchr("._-", *name) == NULL) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* snprintf() that treats a cut as an error. */
-__attribute__((format(printf, 3, 4))) static int format_path(char *path, size_t size,
-                                                             const char *format, ...)
-{
-    char text[PATH_MAX];
-    va_list arguments;
-    int length;
-
-    va_start(arguments, format);
-    length = vsnprintf(text, sizeof(text), format, arguments);
-    va_end(arguments);
-    if (length < 0 || (size_t)length >= sizeof(text) || (size_t)length >= size) {
-        return -ENAMETOOLONG;
-    }
-    memcpy(path, text, (size_t)length + 1);
-    return 0;
-}
-
-int runtime_base(char *base, size_t size)
-{
-    const char *chosen = getenv("BALLAST_RUNTIME_DIR");
-    const char *user;
-
-    if (chosen != NULL && chosen[0] != '\0') {
-        return chosen[0] == '/' ? format_path(base, size, "%s", chosen) : -EINVAL;
-    }
-    if (geteuid() == 0) {
-        return format_path(base, size, "/run/ballast");
-    }
-    user = getenv("XDG_RUNTIME_DIR");
-    if (user == NULL || user[0] == '\0') {
-        return -ENOENT;
-    }
-    return user[0] == '/' ? format_path(base, size, "%s/ballast", user) : -EINVAL;
-}
-
-int runtime_socket_path(const char *base, const char *name, char *path, size_t size)
-{
-    struct sockaddr_un address;
-
-    if (!runtime_name_is_valid(name)) {
-        return -EINVAL;
-    }
-    return format_path(path, size < sizeof(address.sun_path) ? size : sizeof(address.sun_path),
-                       "%s/%s/%s", base, name, BALLAST_SOCKET_NAME);
-}
 
 /* Could somebody else put files into this folder, or take ours away? */
 static int check_folder(int fd)
@@ -124,6 +58,13 @@ static int open_base(const char *base, int *base_fd)
     return 0;
 }
 
+/* Opens BASE for looking at a domain in it. -EINVAL if `name` is none; -ENOENT: no
+ * BASE, so no domains. */
+static int open_base_of(const char *base, const char *name, int *base_fd)
+{
+    return runtime_name_is_valid(name) ? open_base(base, base_fd) : -EINVAL;
+}
+
 static int create_base(const char *base, int *base_fd)
 {
     mode_t mode = geteuid() == 0 ? 0755 : 0700;
@@ -147,11 +88,6 @@ static int create_base(const char *base, int *base_fd)
     return 0;
 }
 
-static bool is_same_file(const struct stat *a, const struct stat *b)
-{
-    return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
-}
-
 /* Is what `fd` has open still what `name` in `dir_fd` stands for? */
 static bool is_still_there(int dir_fd, const char *name, int fd)
 {
@@ -159,79 +95,21 @@ static bool is_still_there(int dir_fd, const char *name, int fd)
     struct stat named;
 
     return fstat(fd, &opened) == 0 && fstatat(dir_fd, name, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
-           is_same_file(&opened, &named);
-}
-
-/* Does a process have this file open? 1, 0 or -errno. */
-static int has_open(pid_t pid, const struct stat *file)
-{
-    char path[64];
-    struct dirent *item;
-    DIR *directory;
-    int found = 0;
-
-    snprintf(path, sizeof(path), "/proc/%ld/fd", (long)pid);
-    directory = opendir(path);
-    if (directory == NULL) {
-        return errno == ENOENT ? 0 : -errno;
-    }
-    while (found == 0 && (item = readdir(directory)) != NULL) {
-        struct stat status;
-
-        if (fstatat(dirfd(directory), item->d_name, &status, 0) == 0 &&
-            is_same_file(&status, file)) {
-            found = 1;
-        }
-    }
-    closedir(directory);
-    return found;
-}
-
-/* Opens a pidfd and then checks that the process is the domain's: in this
- * order, so that the number cannot pass to another process in between. */
-static int open_if_holder(pid_t pid, const struct stat *lock, int *pidfd)
-{
-    int fd = pidfd_open(pid, 0);
-    int ret;
-
-    if (fd < 0) {
-        return -errno;
-    }
-    ret = has_open(pid, lock);
-    if (ret == 1) {
-        *pidfd = fd;
-        return 0;
-    }
-    close(fd);
-    return ret == 0 ? -ESRCH : ret;
-}
-
-static pid_t read_pid(int lock_fd)
-{
-    char text[32] = {0};
-    char *end;
-    long pid;
-
-    if (pread(lock_fd, text, sizeof(text) - 1, 0) <= 0) {
-        return 0;
-    }
-    errno = 0;
-    pid = strtol(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\n' || pid <= 0 || pid > INT_MAX) {
-        return 0;
-    }
-    return (pid_t)pid;
+           opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
 }
 
 /* Does a domain hold this lock? Else somebody does who looks, or cleans up, or
  * has just begun: that does not last. */
 static bool is_domains(int lock_fd)
 {
-    struct stat lock;
-    pid_t pid = read_pid(lock_fd);
+    struct lock_file file;
+    pid_t pid;
     int pidfd;
-    int ret = pid != 0 && fstat(lock_fd, &lock) == 0 ? open_if_holder(pid, &lock, &pidfd) : -ESRCH;
+    int ret = -ESRCH;
 
+    if (lock_holder_read(lock_fd, &file) == 0) {
+        ret = lock_holder_open(&file, 0, &pid, &pidfd);
+    }
     if (ret == 0) {
         close(pidfd);
     }
@@ -305,17 +183,6 @@ static int remove_known_files(int dir_fd)
     return 0;
 }
 
-int runtime_lock_write_pid(int lock_fd)
-{
-    char text[32];
-    int length = snprintf(text, sizeof(text), "%ld\n", (long)getpid());
-
-    if (ftruncate(lock_fd, 0) < 0 || pwrite(lock_fd, text, (size_t)length, 0) != length) {
-        return errno != 0 ? -errno : -EIO;
-    }
-    return 0;
-}
-
 /* Makes the folder if it is not there and takes its lock. */
 static int create_locked(int base_fd, const char *name, int *dir_fd, int *lock_fd)
 {
@@ -339,7 +206,7 @@ int runtime_dir_create(const char *base, const char *name, struct runtime_dir *d
     int ret = runtime_socket_path(base, name, made.socket_path, sizeof(made.socket_path));
 
     if (ret == 0) {
-        ret = format_path(made.path, sizeof(made.path), "%s/%s", base, name);
+        ret = runtime_format_path(made.path, sizeof(made.path), "%s/%s", base, name);
     }
     if (ret == 0) {
         ret = create_base(base, &made.base_fd);
@@ -355,7 +222,7 @@ int runtime_dir_create(const char *base, const char *name, struct runtime_dir *d
     }
     ret = remove_known_files(made.dir_fd);
     if (ret == 0) {
-        ret = runtime_lock_write_pid(made.lock_fd);
+        ret = lock_holder_write_pid(made.lock_fd);
     }
     if (ret < 0) {
         runtime_dir_remove(&made);
@@ -412,12 +279,8 @@ int runtime_clean(const char *base, const char *name)
     int base_fd = -1;
     int dir_fd = -1;
     int lock_fd = -1;
-    int ret;
+    int ret = open_base_of(base, name, &base_fd);
 
-    if (!runtime_name_is_valid(name)) {
-        return -EINVAL;
-    }
-    ret = open_base(base, &base_fd);
     if (ret < 0) {
         return ret == -ENOENT ? 0 : ret;
     }
@@ -439,12 +302,8 @@ int runtime_forget_report(const char *base, const char *name)
 {
     int base_fd = -1;
     int dir_fd;
-    int ret;
+    int ret = open_base_of(base, name, &base_fd);
 
-    if (!runtime_name_is_valid(name)) {
-        return -EINVAL;
-    }
-    ret = open_base(base, &base_fd);
     if (ret < 0) {
         return ret == -ENOENT ? 0 : ret;
     }
@@ -495,12 +354,8 @@ static int look_at(int base_fd, const char *name, enum runtime_state *state)
 int runtime_look(const char *base, const char *name, enum runtime_state *state)
 {
     int base_fd = -1;
-    int ret;
+    int ret = open_base_of(base, name, &base_fd);
 
-    if (!runtime_name_is_valid(name)) {
-        return -EINVAL;
-    }
-    ret = open_base(base, &base_fd);
     if (ret < 0) {
         if (ret == -ENOENT) {
             *state = RUNTIME_NONE;
@@ -584,15 +439,14 @@ int runtime_list(const char *base, struct runtime_entry **entries, size_t *count
 int runtime_open_process(const char *base, const char *name, pid_t pid, pid_t *found, int *pidfd)
 {
     char path[PATH_MAX];
-    struct stat status;
-    pid_t candidates[2] = {pid, 0};
-    int ret;
+    struct lock_file file;
     int lock;
+    int ret;
 
     if (!runtime_name_is_valid(name)) {
         return -EINVAL;
     }
-    ret = format_path(path, sizeof(path), "%s/%s/%s", base, name, BALLAST_LOCK_NAME);
+    ret = runtime_format_path(path, sizeof(path), "%s/%s/%s", base, name, BALLAST_LOCK_NAME);
     if (ret < 0) {
         return ret;
     }
@@ -600,20 +454,7 @@ int runtime_open_process(const char *base, const char *name, pid_t pid, pid_t *f
     if (lock < 0) {
         return errno == ENOENT ? -ESRCH : -errno;
     }
-    ret = fstat(lock, &status) < 0 ? -errno : 0;
-    candidates[1] = read_pid(lock);
+    ret = lock_holder_read(lock, &file);
     close(lock);
-    if (ret < 0) {
-        return ret;
-    }
-    ret = -ESRCH;
-    for (size_t i = 0; i < ARRAY_LENGTH(candidates) && ret < 0; i++) {
-        if (candidates[i] > 0) {
-            ret = open_if_holder(candidates[i], &status, pidfd);
-            if (ret == 0) {
-                *found = candidates[i];
-            }
-        }
-    }
-    return ret;
+    return ret < 0 ? ret : lock_holder_open(&file, pid, found, pidfd);
 }

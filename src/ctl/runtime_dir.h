@@ -26,6 +26,8 @@
 
 #include <ballast/protocol.h>
 
+#include "ctl/runtime_path.h"
+
 /* A domain's folder whose lock we hold. */
 struct runtime_dir {
     char path[PATH_MAX];        /* BASE/NAME */
@@ -41,19 +43,6 @@ enum runtime_state {
     RUNTIME_DEAD, /* leftovers: nobody holds the lock */
     RUNTIME_LIVE,
 };
-
-/* Is this a domain's name: [A-Za-z0-9][A-Za-z0-9._-]*, at most
- * BALLAST_NAME_MAX_BYTES? */
-bool runtime_name_is_valid(const char *name);
-
-/* Writes BASE into `base` (size bytes), from $BALLAST_RUNTIME_DIR, or
- * /run/ballast for root, or $XDG_RUNTIME_DIR/ballast. -ENOENT if none of these
- * says, -EINVAL if the variable is not an absolute path, -ENAMETOOLONG. */
-int runtime_base(char *base, size_t size);
-
-/* Writes BASE/NAME/control.sock. -EINVAL if it is no name, -ENAMETOOLONG if
- * the path does not fit a socket address. */
-int runtime_socket_path(const char *base, const char *name, char *path, size_t size);
 
 /* Makes BASE (0755 for root, 0700 else; its parent must exist) and BASE/NAME
  * (0700) as needed, takes the lock, writes our process id into it and removes
@@ -92,15 +81,9 @@ struct runtime_entry {
  * BASE means no domains. */
 int runtime_list(const char *base, struct runtime_entry **entries, size_t *count);
 
-/* Writes our process id into a lock file that we hold. The agent does it again
- * if QEMU forks itself into the background. */
-int runtime_lock_write_pid(int lock_fd);
-
-/* Finds the process that runs a domain and opens a pidfd for it. The candidate
- * `pid`, if not 0, is tried first (who listens at the socket), then the id in
- * the lock file. A process counts only if it has the lock file open, so that a
- * number which was used again hits nobody else. -ESRCH if there is none;
- * -EACCES if we may not look at it. */
+/* Finds the process that runs a domain, as lock_holder_open() does with its lock:
+ * `pid` is a candidate that is tried first, who listens at the socket say, or 0.
+ * -ESRCH if there is none; -EACCES if we may not look at it. */
 int runtime_open_process(const char *base, const char *name, pid_t pid, pid_t *found, int *pidfd);
 
 #endif
