@@ -248,7 +248,8 @@ static int remove_folder(int base_fd, const char *name, int dir_fd)
         if (errno != ENOTEMPTY && errno != EEXIST) {
             return -errno;
         }
-        if (faccessat(dir_fd, BALLAST_LOCK_NAME, F_OK, 0) == 0) {
+        if (faccessat(dir_fd, BALLAST_LOCK_NAME, F_OK, 0) == 0 ||
+            !is_still_there(base_fd, name, dir_fd)) {
             return 0;
         }
         /* Foreign files, or a newcomer's that went between our two looks. */
