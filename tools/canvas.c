@@ -32,7 +32,7 @@ int canvas_put(struct canvas *canvas, int row, int column, char letter, enum can
 {
     if (row >= 0 && row < canvas->rows && column >= 0 && column < canvas->columns) {
         canvas->cells[row * canvas->columns + column] = (struct canvas_cell){
-            .letter = letter >= ' ' && letter <= '~' ? letter : '?',
+            .letter = (char)(letter >= ' ' && letter <= '~' ? letter : '?'),
             .style = (uint8_t)style,
         };
     }

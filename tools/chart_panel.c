@@ -127,7 +127,11 @@ static void draw_y_ticks(cairo_t *cr, const struct frame *frame, enum chart_unit
     char text[TICK_TEXT_BYTES];
 
     if (frame->logarithmic) {
-        for (double value = frame->y_min; value <= frame->y_max * (1 + 1e-9); value *= 10) {
+        int decades = (int)floor(log10(frame->y_max / frame->y_min) + 1e-9);
+
+        for (int i = 0; i <= decades; i++) {
+            double value = frame->y_min * pow(10, i);
+
             tick_format_ns(value, text);
             draw_y_tick(cr, frame, value, text);
         }

@@ -261,7 +261,7 @@ static int destroy(const char *base, const char *name, int timeout_ms)
         .deadline = clock_now_ms() + timeout_ms,
         .pidfd = -1,
     };
-    enum runtime_state state;
+    enum runtime_state state = RUNTIME_NONE;
     int ret = runtime_socket_path(base, name, victim.socket_path, sizeof(victim.socket_path));
 
     if (ret == 0) {

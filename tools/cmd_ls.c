@@ -34,7 +34,7 @@ static const char help[] =
 
 static double mib(const json_t *state, const char *key)
 {
-    return (double)domain_integer(state, key) / (double)((UINT64_C(1) << 20) / PAGE_BYTES);
+    return (double)domain_integer(state, key) * (double)PAGE_BYTES / (double)(UINT64_C(1) << 20);
 }
 
 /* A running domain that has more than its target is shown as shrinking. */

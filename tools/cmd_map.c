@@ -270,7 +270,7 @@ static int print_json(const struct options *options, const struct ctl_map *map)
 /* Asks for state and map on one connection. 0, or an exit status after it said why not. */
 static int ask(const char *base, const char *name, json_t **state, struct ctl_map *map)
 {
-    struct ctl_client *client;
+    struct ctl_client *client = NULL;
     struct ctl_error error;
     int ret = domain_find(base, name);
 
@@ -297,8 +297,8 @@ static int ask(const char *base, const char *name, json_t **state, struct ctl_ma
 
 static int show(const char *base, const struct options *options)
 {
-    struct ctl_map map;
-    json_t *state;
+    struct ctl_map map = {.count = 0};
+    json_t *state = NULL;
     int ret = ask(base, options->name, &state, &map);
 
     if (ret != 0) {

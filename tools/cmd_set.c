@@ -425,7 +425,7 @@ static int run(int argc, char **argv)
     const char *timeout = NULL;
     const struct cli_option options[] = {
         {"--wait", NULL, &change.wait}, {"--timeout", &timeout, NULL}, {NULL, NULL, NULL}};
-    const char *words[2];
+    const char *words[2] = {NULL, NULL};
     int ret = read_words(options, argc, argv, words);
 
     if (ret != 0) {

@@ -28,7 +28,8 @@
 
 static double page_width(const struct map_picture *picture)
 {
-    double legend = LEGEND_COLUMN * (CTL_MAP_KINDS / LEGEND_ROWS);
+    int legend_columns = CTL_MAP_KINDS / LEGEND_ROWS;
+    double legend = LEGEND_COLUMN * legend_columns;
     double cells = (double)picture->layout.per_row * CELL;
 
     return LEFT + (cells > legend ? cells : legend) + RIGHT;
@@ -91,8 +92,10 @@ static void draw_legend(cairo_t *cr, const struct map_picture *picture)
     map_count(picture->map, counts);
     for (int kind = 0; kind < CTL_MAP_KINDS; kind++) {
         struct ctl_map_cell cell = map_kind_example((enum ctl_map_kind)kind);
-        double x = LEFT + LEGEND_COLUMN * (kind / LEGEND_ROWS);
-        double y = TOP + cells_height(picture) + LEGEND_GAP + LEGEND_ROW * (kind % LEGEND_ROWS);
+        int column = kind / LEGEND_ROWS;
+        int row = kind % LEGEND_ROWS;
+        double x = LEFT + LEGEND_COLUMN * column;
+        double y = TOP + cells_height(picture) + LEGEND_GAP + LEGEND_ROW * row;
         char text[96];
 
         snprintf(text, sizeof(text), "%s: %zu", map_kind_text((enum ctl_map_kind)kind),

@@ -113,8 +113,10 @@ bool map_cell_at(const struct ctl_map *map, const struct map_layout *layout, siz
 
 char map_glyph(const struct ctl_map_cell *cell)
 {
-    return cell->kind == CTL_MAP_SPLIT ? (char)('0' + (int)cell->ram_eighths)
-                                       : kinds[cell->kind].glyph;
+    if (cell->kind == CTL_MAP_SPLIT) {
+        return (char)('0' + (int)cell->ram_eighths);
+    }
+    return kinds[cell->kind].glyph;
 }
 
 struct map_paint map_paint(const struct ctl_map_cell *cell, int colours)

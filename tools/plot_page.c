@@ -152,6 +152,8 @@ static int add_maps(const struct trace *trace, json_t *page)
 {
     json_t *maps = json_array();
     size_t merged = 1;
+    size_t cells;
+    size_t cell_pages;
     int ret = 0;
 
     while (trace->superpages / merged > CELLS_MAX) {
@@ -169,10 +171,10 @@ static int add_maps(const struct trace *trace, json_t *page)
         free(text);
     }
     ret |= json_object_set_new(page, "maps", maps);
-    ret |= json_object_set_new(
-        page, "cells", json_integer((json_int_t)((trace->superpages + merged - 1) / merged)));
-    ret |= json_object_set_new(page, "cell_pages",
-                               json_integer((json_int_t)(merged * SUPERPAGE_PAGES)));
+    cells = (trace->superpages + merged - 1) / merged;
+    cell_pages = merged * SUPERPAGE_PAGES;
+    ret |= json_object_set_new(page, "cells", json_integer((json_int_t)cells));
+    ret |= json_object_set_new(page, "cell_pages", json_integer((json_int_t)cell_pages));
     return ret == 0 ? 0 : -ENOMEM;
 }
 

@@ -100,9 +100,12 @@ static void write_words(const char *name, char words[static TRACE_WORD_MAX_BYTES
     size_t i = 0;
 
     for (; name[i] != '\0'; i++) {
-        words[i] = name[i] == '_'                     ? ' '
-                   : name[i] >= 'A' && name[i] <= 'Z' ? (char)(name[i] - 'A' + 'a')
-                                                      : name[i];
+        words[i] = name[i];
+        if (name[i] == '_') {
+            words[i] = ' ';
+        } else if (name[i] >= 'A' && name[i] <= 'Z') {
+            words[i] = (char)(name[i] - 'A' + 'a');
+        }
     }
     words[i] = '\0';
 }

@@ -95,9 +95,9 @@ static void draw_graph(struct canvas *canvas, int top, int height, const struct 
             bool is_cache = !is_used && level < moment->populated + moment->cache;
 
             canvas_put(canvas, top + height - 1 - i, column,
-                       is_used    ? '#'
-                       : is_cache ? '='
-                                  : '.',
+                       (char)(is_used    ? '#'
+                              : is_cache ? '='
+                                         : '.'),
                        is_used    ? CANVAS_POPULATED
                        : is_cache ? CANVAS_CACHE
                                   : CANVAS_REST);

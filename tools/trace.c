@@ -248,6 +248,7 @@ static int take_map(struct reading *reading, const json_t *line, double t_s)
         return -ENOMEM;
     }
     trace->superpages = (size_t)superpages;
+    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): there is room */
     trace->maps[trace->map_count++] = map;
     if (trace->map_count == MAPS_MAX) {
         drop_maps(reading);

@@ -204,7 +204,7 @@ int ctl_client_peer(const struct ctl_client *client, pid_t *pid)
 
 int ctl_client_find_listener(const char *path, int timeout_ms, pid_t *pid)
 {
-    int fd;
+    int fd = -1;
     int ret = connect_to(path, timeout_ms, &fd);
 
     if (ret == 0) {

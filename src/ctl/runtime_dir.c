@@ -380,7 +380,7 @@ static int compare_entries(const void *a, const void *b)
 /* Appends a domain, if `name` is one, to an array that grows. */
 static int list_append(int base_fd, const char *name, struct runtime_entry **entries, size_t *count)
 {
-    struct runtime_entry entry;
+    struct runtime_entry entry = {.state = RUNTIME_NONE};
     struct runtime_entry *grown;
     int ret;
 

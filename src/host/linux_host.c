@@ -469,6 +469,7 @@ static bool probe_frees_page_tables(void)
     }
     sys_madvise(at, bytes, MADV_NOHUGEPAGE);
     for (uint64_t i = 0; i < tables; i++) {
+        /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): it has been mapped, not at 0 */
         *(volatile char *)haddr_add(at, i * SUPERPAGE_BYTES).a = 1;
     }
     unsigned long before = page_table_kib();

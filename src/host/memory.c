@@ -11,10 +11,11 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Reads a small file whole into `text`. No stdio: we may be in QEMU's process,
- * which may be short of descriptors and memory. */
+/* Reads a small file whole into `text`, which is empty if it cannot. No stdio: we may be in QEMU's
+ * process, which may be short of descriptors and memory. */
 static int read_text(const char *path, char *text, size_t capacity)
 {
+    text[0] = '\0';
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         return -errno;
