@@ -114,7 +114,9 @@ def through_sudo():
     if not cache:
         home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         cache = os.path.join(home, "ballast")
-    return ["sudo", "--", "env", f"BALLAST_CACHE_DIR={cache}"], "testlog-root"
+    ours = [f"{name}={value}" for name, value in os.environ.items()
+            if name.startswith("BALLAST_") and name != "BALLAST_CACHE_DIR"]
+    return ["sudo", "--", "env", f"BALLAST_CACHE_DIR={cache}", *ours], "testlog-root"
 
 
 def run_tests(folder, suites, table, label, privileged=False):
@@ -124,6 +126,8 @@ def run_tests(folder, suites, table, label, privileged=False):
     log.unlink(missing_ok=True)
     command = [*before, "meson", "test", "-C", folder, "--no-rebuild", "--logbase", log_name]
     command += [word for suite in suites for word in ("--suite", suite)]
+    if os.environ.get("BALLAST_TIME_FACTOR"):
+        command += ["--timeout-multiplier", os.environ["BALLAST_TIME_FACTOR"]]
     seen = 0
     with tempfile.TemporaryFile("w+") as output:
         with subprocess.Popen(command, cwd=SOURCE, stdout=output, stderr=subprocess.STDOUT,
