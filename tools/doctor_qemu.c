@@ -164,7 +164,7 @@ static void look_at_answer(const struct doctor_host *host, const char *path, con
                  lacks[strcspn(lacks, " \n")] == ' ' ? " and others" : "");
         finding_advise(add_unusable(findings, path, version, why),
                        "use a QEMU that is built with modules, as the distributions' "
-                       "qemu-system-x86_64 is");
+                       "qemu-system-x86_64 is, or install the package with its debug symbols");
     } else if (host->agent != NULL) {
         finding_advise(add_unusable(findings, path, version,
                                     "the dynamic linker does not load the agent into it"),

@@ -72,7 +72,9 @@ __attribute__((constructor)) static void agent_begin(void)
         stop(
             BALLAST_EXIT_REFUSED,
             "this QEMU cannot be a domain: it does not export the functions by which Ballast finds "
-            "guest RAM (a build without modules?); use the distribution's QEMU, 7.2 or newer");
+            "guest RAM (a build without modules?), and its debug symbols are not installed; use "
+            "the "
+            "distribution's QEMU, 7.2 or newer, or install the package with its debug symbols");
     }
     active = true;
 }

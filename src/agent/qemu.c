@@ -2,6 +2,7 @@
 #include "agent/qemu.h"
 
 #include "agent/references.h"
+#include "agent/symbols.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -88,7 +89,9 @@ static struct {
                                               void *opaque);
 } functions;
 
-/* Looks for them all. `missing`, if not NULL, is told of each that is not there. */
+/* Looks for them all: among what QEMU exports, as it does when it is built with modules, and
+ * else in the file with its symbols, if that is installed. `missing`, if not NULL, is told of each
+ * that is not there. */
 static bool resolve(void (*missing)(const char *name))
 {
     struct {
@@ -119,14 +122,24 @@ static bool resolve(void (*missing)(const char *name))
         {"qemu_guest_free_page_hint", (void **)&functions.qemu_guest_free_page_hint},
         {"qemu_add_vm_change_state_handler", (void **)&functions.qemu_add_vm_change_state_handler},
     };
+    struct symbols symbols = {.file = NULL};
+    bool has_symbols = false, has_looked = false;
     bool all = true;
     for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
         *wanted[i].function = dlsym(RTLD_DEFAULT, wanted[i].name);
+        if (*wanted[i].function == NULL && !has_looked) {
+            has_looked = true;
+            has_symbols = symbols_open(SYMBOLS_FOLDER, &symbols) == 0;
+        }
+        if (*wanted[i].function == NULL && has_symbols) {
+            *wanted[i].function = symbols_find(&symbols, wanted[i].name);
+        }
         all = all && *wanted[i].function != NULL;
         if (*wanted[i].function == NULL && missing != NULL) {
             missing(wanted[i].name);
         }
     }
+    symbols_close(&symbols);
     return all;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What we ask of the QEMU that we live in, through functions that its binary
- * exports for its own modules.
+ * exports for its own modules, or, if it is built without, through its debug symbols
+ * (symbols.h).
  *
  * Guest RAM is found by name, not by guess: since QEMU 5.0 every machine's RAM
  * belongs to an object of a type memory-backend-*, and the memory region that
@@ -15,7 +16,7 @@
 
 enum qemu_presence {
     QEMU_ABSENT,   /* this process is some other program */
-    QEMU_UNUSABLE, /* it is QEMU, but does not export what we need */
+    QEMU_UNUSABLE, /* it is QEMU, but what we need cannot be found */
     QEMU_AVAILABLE,
 };
 
