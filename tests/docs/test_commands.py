@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Every command in the documents is run: those of the README, of docs/howto and of the man pages'
-EXAMPLES. QEMU is a program that looks like it to the agent (tests/docs/qemu-system-x86_64); all else
+"""Every command in the documents is run: those of the README, of docs/howto, of
+docs/fleets.md and of the man pages' EXAMPLES. QEMU is a program that looks like it to the agent (tests/docs/qemu-system-x86_64); all else
 is real.
 
 How the documents are written for that:
@@ -219,7 +219,7 @@ def test_of(path):
 
 
 def main():
-    documents = [SOURCE / "README.md", *sorted((SOURCE / "docs/howto").glob("*.md")),
+    documents = [SOURCE / "README.md", SOURCE / "docs/fleets.md", *sorted((SOURCE / "docs/howto").glob("*.md")),
                  *sorted((SOURCE / "docs/man").glob("*.scd"))]
     wanted = sys.argv[1:]
     harness.run_tests([test_of(path) for path in documents
