@@ -20,20 +20,10 @@ static struct ctl_server *server;
 /* The next event to tell; the server's thread alone uses it. */
 static uint64_t next_event;
 
+/* To clients a domain that is wrong is one that ends. */
 static const char *state_name(enum domain_state state)
 {
-    switch (state) {
-    case DOMAIN_BUILDING:
-        return "building";
-    case DOMAIN_RUNNING:
-        return "running";
-    case DOMAIN_EXHAUSTED:
-        return "exhausted";
-    case DOMAIN_DYING:
-    case DOMAIN_BROKEN:
-        break;
-    }
-    return "dying";
+    return domain_state_name(state == DOMAIN_BROKEN ? DOMAIN_DYING : state);
 }
 
 static int refuse_arguments(const json_t *arguments, struct ctl_error *error)

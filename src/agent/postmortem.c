@@ -23,23 +23,6 @@ __attribute__((format(printf, 2, 3))) static void add(struct text *text, const c
     text->length = min_u64(text->length + (size_t)(length > 0 ? length : 0), text->size - 1);
 }
 
-static const char *state_name(enum domain_state state)
-{
-    switch (state) {
-    case DOMAIN_BUILDING:
-        return "building";
-    case DOMAIN_RUNNING:
-        return "running";
-    case DOMAIN_EXHAUSTED:
-        return "exhausted";
-    case DOMAIN_DYING:
-        return "dying";
-    case DOMAIN_BROKEN:
-        return "broken";
-    }
-    return "none that there is";
-}
-
 /* No description of an error: that may be read from a file. */
 static const char *error_name(int err)
 {
@@ -62,7 +45,7 @@ static void add_counts(struct text *text, const struct domain *d)
         "state: %s%s\n"
         "pages: max %" PRIu64 ", target %" PRIu64 ", total %" PRIu64 ", P %" PRIu64 ", E %" PRIu64
         ", O %" PRIu64 ", G %" PRIu64 ", C %" PRIu64 "\n",
-        state_name(d->state),
+        domain_state_name(d->state),
         d->shrinking       ? ", shrinking"
         : d->recovery.held ? ", recovering a superpage"
                            : "",

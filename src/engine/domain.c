@@ -328,3 +328,20 @@ const char *domain_check(const struct domain *domain)
     }
     return broken != NULL ? broken : domain_check_sums(domain);
 }
+
+const char *domain_state_name(enum domain_state state)
+{
+    switch (state) {
+    case DOMAIN_BUILDING:
+        return "building";
+    case DOMAIN_RUNNING:
+        return "running";
+    case DOMAIN_EXHAUSTED:
+        return "exhausted";
+    case DOMAIN_DYING:
+        return "dying";
+    case DOMAIN_BROKEN:
+        return "broken";
+    }
+    return "none that there is";
+}

@@ -42,6 +42,10 @@ enum domain_state {
     DOMAIN_BROKEN, /* see -EIO above */
 };
 
+/* Its name, as the documents have it: "building", "running", "exhausted", "dying",
+ * "broken". Something for what is none, too. */
+const char *domain_state_name(enum domain_state state);
+
 /* Events since the domain was made; each counts up only. */
 struct domain_counters {
     uint64_t faults;           /* populates that were asked for */

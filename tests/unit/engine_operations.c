@@ -112,17 +112,8 @@ static const struct state {
 
 static const char *state_now(void)
 {
-    switch (f.domain.state) {
-    case DOMAIN_BUILDING:
-        return "building";
-    case DOMAIN_EXHAUSTED:
-        return "exhausted";
-    case DOMAIN_DYING:
-        return "dying";
-    case DOMAIN_BROKEN:
-        return "broken";
-    case DOMAIN_RUNNING:
-        break;
+    if (f.domain.state != DOMAIN_RUNNING) {
+        return domain_state_name(f.domain.state);
     }
     return f.domain.shrinking ? "shrinking" : domain_covered(&f.domain) ? "covered" : "running";
 }
