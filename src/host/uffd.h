@@ -57,11 +57,12 @@ int uffd_can_move(const struct uffd_mover *mover, haddr_t to, haddr_t from);
  * Errors are those of engine_ops.place. With `wake`, wakes whoever waits at
  * the destination.
  */
+int uffd_move(const struct uffd_mover *mover, haddr_t to, haddr_t from, uint64_t bytes, bool wake,
+              uint64_t *moved_bytes);
+
 /* What the kernel last said to this thread instead of moving all. Initial-exec, because
  * the fault path must not allocate for this. */
 extern __thread int uffd_move_errno __attribute__((tls_model("initial-exec")));
-int uffd_move(const struct uffd_mover *mover, haddr_t to, haddr_t from, uint64_t bytes, bool wake,
-              uint64_t *moved_bytes);
 
 /* Wakes whoever waits in a range. */
 int uffd_wake(int uffd, haddr_t at, uint64_t bytes);
