@@ -63,8 +63,8 @@ static int fail(const struct guest *guest, struct guest_problem *problem,
 {
     *problem = (struct guest_problem){
         .failure = failure,
-        .available_bytes = guest->host.short_available_bytes,
-        .limit = guest->host.short_limit,
+        .available_bytes = guest->host.spare.bytes,
+        .limit = guest->host.spare.limit,
     };
     return err;
 }

@@ -107,8 +107,8 @@ static int finish_target(struct guest *guest, int err, pages_t target_pages,
         err = set_target(guest, target_pages);
     }
     unprepare(guest);
-    problem->available_bytes = guest->host.short_available_bytes;
-    problem->limit = guest->host.short_limit;
+    problem->available_bytes = guest->host.spare.bytes;
+    problem->limit = guest->host.spare.limit;
     return err;
 }
 

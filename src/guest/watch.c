@@ -19,6 +19,7 @@
 
 #include "base/clock.h"
 #include "host/lost.h"
+#include "host/memory.h"
 
 #include <poll.h>
 #include <sched.h>
@@ -57,9 +58,13 @@ static void bring_back_lost(struct guest *guest)
     struct lost_search search = lost_search_begin(&guest->host);
     haddr_t superpage;
     bool more = true;
-    while (more && lost_find(&guest->host, &search, &superpage)) {
+    while (more && lost_find(&guest->host, &search, &superpage) &&
+           memory_has(SUPERPAGE_BYTES, NULL)) {
         lock_acquire(&guest->lock);
-        more = domain_refuses(&guest->domain) == 0 && lost_bring_back(&guest->host, superpage);
+        more = domain_refuses(&guest->domain) == 0;
+        if (more) {
+            lost_bring_back(&guest->host, superpage);
+        }
         lock_release(&guest->lock);
         while (lock_is_wanted(&guest->lock)) {
             sched_yield();

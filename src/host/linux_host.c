@@ -205,19 +205,6 @@ static void linux_clear_guest(void *context, gfn_t at, pages_t pages)
     fill_with_zeros(guest_address(context, at), pages);
 }
 
-/* Whether the host can give that much and keep its headroom. */
-static bool host_has(struct linux_host *host, uint64_t bytes)
-{
-    uint64_t available;
-    enum memory_limit limit;
-    if (memory_available(&available, &limit) != 0) {
-        return true; /* it does not say; the kernel will */
-    }
-    host->short_available_bytes = available - min_u64(available, MEMORY_HEADROOM_BYTES);
-    host->short_limit = limit;
-    return bytes <= host->short_available_bytes;
-}
-
 /* Sets what must be alike in all three places that pages are moved between. */
 static void advise(haddr_t at, uint64_t bytes)
 {
@@ -259,16 +246,16 @@ static int map_aligned(uint64_t bytes, haddr_t *at)
 static int fault_in_step(struct linux_host *host, haddr_t at, uint64_t bytes, uint64_t *done)
 {
     uint64_t step = min_u64(bytes - *done, PREPARE_STEP_BYTES);
-    if (!host_has(host, step)) {
-        host->short_available_bytes += *done;
+    if (!memory_has(step, &host->spare)) {
+        host->spare.bytes += *done;
         return -ENOMEM;
     }
-    uint64_t share = host->short_available_bytes / PREPARE_SHARE;
+    uint64_t share = host->spare.bytes / PREPARE_SHARE;
     share -= share % SUPERPAGE_BYTES;
     step = min_u64(step, max_u64(share, SUPERPAGE_BYTES));
     int err = verdict_of_allocate(sys_madvise(haddr_add(at, *done), step, MADV_POPULATE_WRITE));
     if (err != 0) {
-        host->short_limit = MEMORY_LIMIT_OTHER;
+        host->spare.limit = MEMORY_LIMIT_OTHER;
         return err;
     }
     *done += step;
@@ -295,12 +282,12 @@ static void mark_pieces(const struct linux_host *host, haddr_t at, uint64_t byte
 static int map_aside(struct linux_host *host, uint64_t bytes, haddr_t *aside)
 {
     haddr_t at;
-    if (!host_has(host, bytes)) {
+    if (!memory_has(bytes, &host->spare)) {
         return -ENOMEM;
     }
     int err = map_aligned(bytes, &at);
     if (err != 0) {
-        host->short_limit = MEMORY_LIMIT_OTHER;
+        host->spare.limit = MEMORY_LIMIT_OTHER;
         return verdict_of_allocate(err);
     }
     advise(at, bytes);

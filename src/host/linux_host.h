@@ -50,8 +50,7 @@ struct linux_host {
     haddr_t aside;
     uint64_t aside_bytes, aside_ready_bytes;
     /* Why allocate last gave -ENOMEM: what was to be had, and where. */
-    uint64_t short_available_bytes;
-    enum memory_limit short_limit;
+    struct memory_spare spare;
     /* The last failures but -EAGAIN and -EBUSY, which are everyday matters; number
      * n is at n % LINUX_FAILURES_KEPT. */
     struct linux_failure failures[LINUX_FAILURES_KEPT];

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "host/lost.h"
 
-#include "host/memory.h"
 #include "host/pagemap.h"
 
 struct lost_search lost_search_begin(const struct linux_host *host)
@@ -30,16 +29,10 @@ bool lost_find(const struct linux_host *host, struct lost_search *search, haddr_
     return found;
 }
 
-bool lost_bring_back(const struct linux_host *host, haddr_t superpage)
+void lost_bring_back(const struct linux_host *host, haddr_t superpage)
 {
-    uint64_t available, ram_end = host->ram.a + host->ram_bytes;
-    enum memory_limit limit;
-    if (memory_available(&available, &limit) == 0 &&
-        available < MEMORY_HEADROOM_BYTES + SUPERPAGE_BYTES) {
-        return false;
-    }
+    uint64_t ram_end = host->ram.a + host->ram_bytes;
     bool in_ram = superpage.a >= host->ram.a && superpage.a < ram_end;
     uint64_t bytes = in_ram ? min_u64(SUPERPAGE_BYTES, ram_end - superpage.a) : SUPERPAGE_BYTES;
     split_refill(&host->split, superpage, bytes);
-    return true;
 }

@@ -29,8 +29,9 @@ struct lost_search lost_search_begin(const struct linux_host *host);
  * zero page; false if there is none left. Needs no lock. */
 bool lost_find(const struct linux_host *host, struct lost_search *search, haddr_t *superpage);
 
-/* Brings the pages of that superpage back, if the host has them to spare and they
- * are still wanted. Under the lock that guards the domain. False if the host is short. */
-bool lost_bring_back(const struct linux_host *host, haddr_t superpage);
+/* Brings the pages of that superpage back, those that are still wanted. The host should
+ * have them to spare: memory_has(), which takes its time. Under the lock that guards the
+ * domain. */
+void lost_bring_back(const struct linux_host *host, haddr_t superpage);
 
 #endif

@@ -215,3 +215,16 @@ int memory_available(uint64_t *bytes, enum memory_limit *limit)
     *bytes = is_cgroup ? room.cgroup_left_bytes : room.available_bytes;
     return 0;
 }
+
+bool memory_has(uint64_t bytes, struct memory_spare *spare)
+{
+    struct memory_spare found;
+    if (memory_available(&found.bytes, &found.limit) != 0) {
+        return true;
+    }
+    found.bytes -= min_u64(found.bytes, MEMORY_HEADROOM_BYTES);
+    if (spare != NULL) {
+        *spare = found;
+    }
+    return bytes <= found.bytes;
+}

@@ -7,6 +7,7 @@
 #ifndef BALLAST_HOST_MEMORY_H
 #define BALLAST_HOST_MEMORY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Longest path of a cgroup's folder that is looked at, with its NUL. */
@@ -47,5 +48,16 @@ int memory_look(const char *root, struct memory_room *room);
  * swap does not. Without a descriptor to look with it is 0 bytes. -EIO if the kernel
  * does not say. */
 int memory_available(uint64_t *bytes, enum memory_limit *limit);
+
+/* What this process may take: what is available but for the headroom, and what limits
+ * it. */
+struct memory_spare {
+    uint64_t bytes;
+    enum memory_limit limit;
+};
+
+/* Reads afresh whether the host can give that much and keep its headroom. True if it
+ * does not say, for then the kernel will; *spare (or NULL) stays as it is then. */
+bool memory_has(uint64_t bytes, struct memory_spare *spare);
 
 #endif

@@ -15,10 +15,7 @@ static int collapse(haddr_t superpage)
 int linux_host_merge(const struct linux_host *host, gfn_t at)
 {
     haddr_t superpage = haddr_add(host->ram, pages_to_bytes(at.n));
-    uint64_t available;
-    enum memory_limit limit;
-    if (memory_available(&available, &limit) == 0 &&
-        available < MEMORY_HEADROOM_BYTES + SUPERPAGE_BYTES) {
+    if (!memory_has(SUPERPAGE_BYTES, NULL)) {
         return -ENOMEM;
     }
     int err = collapse(superpage);

@@ -47,7 +47,7 @@ static void more_than_the_host_has(void **unused)
     pages_t pages = bytes_to_pages(memory_total()) + SUPERPAGE_PAGES;
     fixture_open(&f, SUPERPAGE_PAGES, pages);
     assert_int_equal(OPS->allocate(&f.host, cfn(0), pages), -ENOMEM);
-    assert_true(f.host.short_available_bytes < memory_total());
+    assert_true(f.host.spare.bytes < memory_total());
     assert_resident(&f, 0, 0);
     fixture_close(&f);
 }
@@ -123,9 +123,9 @@ static int in_group(void *group)
     fixture_open(&f, SUPERPAGE_PAGES, 256 * SUPERPAGE_PAGES);
     child_check(OPS->allocate(&f.host, cfn(0), bytes_to_pages(LIMIT)) == -ENOMEM);
     child_check(cache_resident(&f) == 0);
-    child_check(f.host.short_limit == MEMORY_LIMIT_CGROUP);
-    child_check(f.host.short_available_bytes <= LIMIT - HEADROOM);
-    child_check(f.host.short_available_bytes > LIMIT - HEADROOM - 32 * MIB);
+    child_check(f.host.spare.limit == MEMORY_LIMIT_CGROUP);
+    child_check(f.host.spare.bytes <= LIMIT - HEADROOM);
+    child_check(f.host.spare.bytes > LIMIT - HEADROOM - 32 * MIB);
 
     /* In steps, as a domain is built: until the headroom is all that is left. */
     uint64_t got = 0;
