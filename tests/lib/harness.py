@@ -86,9 +86,13 @@ class Qmp:
 
 def run_tests(tests, title, require, session):
     """Runs the functions, each with a session of its own, and ends the program: 0, 1, or 77 if all
-    were skipped. title(test) is what is printed of each; require() raises Skip."""
+    were skipped. title(test) is what is printed of each; require() raises Skip. With $BALLAST_ONLY,
+    only those whose title has that word."""
     failed = skipped = 0
     sys.stdout.reconfigure(line_buffering=True)
+    tests = [test for test in tests if os.environ.get("BALLAST_ONLY", "") in title(test)]
+    if not tests:
+        sys.exit(f"no test has '{os.environ['BALLAST_ONLY']}' in its title")
     for test in tests:
         print(f"{title(test)}:")
         started = time.monotonic()
