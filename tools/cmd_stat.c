@@ -145,6 +145,9 @@ static void print_state(const json_t *state)
     printf("  %-12s %" JSON_INTEGER_FORMAT
            " superpages that were in single pages are whole again\n",
            "recovered", domain_integer(state, "recovered_2m"));
+    printf("  %-12s %" JSON_INTEGER_FORMAT
+           " pages that the kernel took back unasked, and gave again\n",
+           "refilled", domain_integer(state, "refilled_pages"));
     print_moves("reclaimed", state, "reclaimed_2m", "reclaimed_4k");
     print_balloon(state);
     printf("  %-12s %" JSON_INTEGER_FORMAT " because the cache was empty\n", "sweeps",

@@ -37,6 +37,7 @@ static const struct {
     {"populated_4k", JSON_INTEGER},
     {"ahead_2m", JSON_INTEGER},
     {"recovered_2m", JSON_INTEGER},
+    {"refilled_pages", JSON_INTEGER},
     {"reclaimed_2m", JSON_INTEGER},
     {"reclaimed_4k", JSON_INTEGER},
     {"sweeps", JSON_INTEGER},

@@ -278,6 +278,7 @@ void guest_describe(struct guest *guest, struct guest_report *report)
             .growing_pages = guest->growing_pages,
             .growing_ready_pages = guest->growing_ready_pages,
             .counters = domain->counters,
+            .refilled_pages = __atomic_load_n(&guest->host.split.refilled_pages, __ATOMIC_RELAXED),
             .fault_p50_ns = histogram_quantile(&guest->latency, 50),
             .fault_p99_ns = histogram_quantile(&guest->latency, 99),
             .fault_max_ns = guest->latency.max_ns,

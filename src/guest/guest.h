@@ -72,6 +72,7 @@ struct guest_report {
     pages_t growing_pages;       /* that the build or a larger target is bringing, */
     pages_t growing_ready_pages; /* of them those that are there */
     struct domain_counters counters;
+    pages_t refilled_pages; /* that the kernel took back unasked, and that were brought back */
     uint64_t fault_p50_ns, fault_p99_ns, fault_max_ns;
     haddr_t ram, cache;
     uint64_t ram_bytes, cache_bytes;

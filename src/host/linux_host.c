@@ -30,8 +30,8 @@ static haddr_t superpage_of(haddr_t at)
  * no huge page up. Asking the kernel costs as much as moving a page, so we
  * remember where we last did: until pages arrive there, the answer stays.
  */
-static int prepare(const struct linux_host *host, haddr_t from, pages_t pages, haddr_t known,
-                   int (*split)(const struct split *split, haddr_t superpage))
+static int prepare(struct linux_host *host, haddr_t from, pages_t pages, haddr_t known,
+                   int (*split)(struct split *split, haddr_t superpage))
 {
     haddr_t superpage = superpage_of(from);
     bool breaks =
@@ -50,7 +50,7 @@ static void remember(haddr_t from, haddr_t *broken_source, haddr_t to, haddr_t *
 
 /* A superpage moved, as far as it went. If it did not arrive in one piece the
  * kernel may have broken it up, and what stayed behind with it. */
-static void settle(const struct linux_host *host, haddr_t to, haddr_t from, uint64_t moved)
+static void settle(struct linux_host *host, haddr_t to, haddr_t from, uint64_t moved)
 {
     if (split_is_huge(&host->split, to)) {
         return;

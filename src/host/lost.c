@@ -29,7 +29,7 @@ bool lost_find(const struct linux_host *host, struct lost_search *search, haddr_
     return found;
 }
 
-void lost_bring_back(const struct linux_host *host, haddr_t superpage)
+void lost_bring_back(struct linux_host *host, haddr_t superpage)
 {
     uint64_t ram_end = host->ram.a + host->ram_bytes;
     bool in_ram = superpage.a >= host->ram.a && superpage.a < ram_end;

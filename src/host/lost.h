@@ -32,6 +32,6 @@ bool lost_find(const struct linux_host *host, struct lost_search *search, haddr_
 /* Brings the pages of that superpage back, those that are still wanted. The host should
  * have them to spare: memory_has(), which takes its time. Under the lock that guards the
  * domain. */
-void lost_bring_back(const struct linux_host *host, haddr_t superpage);
+void lost_bring_back(struct linux_host *host, haddr_t superpage);
 
 #endif

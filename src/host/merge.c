@@ -12,7 +12,7 @@ static int collapse(haddr_t superpage)
     return verdict_of_merge(sys_madvise(superpage, SUPERPAGE_BYTES, MADV_COLLAPSE));
 }
 
-int linux_host_merge(const struct linux_host *host, gfn_t at)
+int linux_host_merge(struct linux_host *host, gfn_t at)
 {
     haddr_t superpage = haddr_add(host->ram, pages_to_bytes(at.n));
     if (!memory_has(SUPERPAGE_BYTES, NULL)) {

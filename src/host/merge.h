@@ -25,6 +25,6 @@
  *   -ENOMEM  the host has no huge page to spare
  *   -EBUSY, -EAGAIN  not this one, now: as it was
  */
-int linux_host_merge(const struct linux_host *host, gfn_t at);
+int linux_host_merge(struct linux_host *host, gfn_t at);
 
 #endif

@@ -78,6 +78,17 @@ bool pagemap_find_zero_page(int pagemap, haddr_t *at, haddr_t end)
     return true;
 }
 
+pages_t pagemap_zero_pages(int pagemap, haddr_t at, uint64_t bytes)
+{
+    struct scan_region region = {.end = at.a};
+    uint64_t end = at.a + bytes;
+    pages_t pages = 0;
+    while (region.end < end && scan(pagemap, region.end, end, SCAN_ZERO, &region) > 0) {
+        pages += bytes_to_pages(region.end - region.start);
+    }
+    return pages;
+}
+
 bool pagemap_is_empty(int pagemap, haddr_t at, uint64_t bytes)
 {
     struct scan_region region;

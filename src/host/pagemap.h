@@ -18,6 +18,9 @@ bool pagemap_is_huge(int pagemap, haddr_t at);
  * of a range: *at moves on. */
 bool pagemap_find_zero_page(int pagemap, haddr_t *at, haddr_t end);
 
+/* How many places in a range have the zero page. */
+pages_t pagemap_zero_pages(int pagemap, haddr_t at, uint64_t bytes);
+
 /* Whether there is a page at an address: in memory, in swap or on its way. */
 bool pagemap_holds(int pagemap, haddr_t at);
 

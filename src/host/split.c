@@ -35,16 +35,21 @@ void split_unmark(haddr_t at, uint64_t bytes)
     }
 }
 
-void split_refill(const struct split *split, haddr_t at, uint64_t bytes)
+void split_refill(struct split *split, haddr_t at, uint64_t bytes)
 {
+    int pagemap = split->mover.pagemap;
+    pages_t lost = pagemap_zero_pages(pagemap, at, bytes);
+    haddr_t next = at;
     for (pages_t pages = bytes_to_pages(bytes), run; pages != 0; pages -= run) {
         bool holds;
-        run = pagemap_run(split->mover.pagemap, at, pages, &holds);
+        run = pagemap_run(pagemap, next, pages, &holds);
         if (holds) { /* touching one that is missing would be to wait for ourselves */
-            sys_madvise(at, pages_to_bytes(run), MADV_POPULATE_WRITE);
+            sys_madvise(next, pages_to_bytes(run), MADV_POPULATE_WRITE);
         }
-        at = haddr_add(at, pages_to_bytes(run));
+        next = haddr_add(next, pages_to_bytes(run));
     }
+    pages_t left = lost != 0 ? pagemap_zero_pages(pagemap, at, bytes) : 0;
+    __atomic_fetch_add(&split->refilled_pages, lost - min_u64(lost, left), __ATOMIC_RELAXED);
 }
 
 /* Moves pages to where they belong, which must work. Huge pages stay huge. */
@@ -64,7 +69,7 @@ static int put_back(const struct split *split, haddr_t to, haddr_t from, uint64_
     return bytes == 0 ? 0 : -EIO;
 }
 
-int split_hidden(const struct split *split, haddr_t superpage)
+int split_hidden(struct split *split, haddr_t superpage)
 {
     struct bitmap marked = {0};
     bool holds;
@@ -108,7 +113,7 @@ static int renew_aside(const struct split *split)
     return err == 0 ? 0 : -EAGAIN;
 }
 
-int split_guest(const struct split *split, haddr_t superpage)
+int split_guest(struct split *split, haddr_t superpage)
 {
     uint64_t moved = 0;
     int err = renew_aside(split);

@@ -10,8 +10,8 @@
  * somebody else's. So a huge page is broken up here first, while nobody but us
  * can see it, with a mark in each page that is zero: the kernel keeps those.
  *
- * The functions are called under the lock that guards the domain. A superpage
- * here is 2 MiB at an aligned address.
+ * The functions are called under the lock that guards the domain; split_refill need not be. A
+ * superpage here is 2 MiB at an aligned address.
  */
 #ifndef BALLAST_HOST_SPLIT_H
 #define BALLAST_HOST_SPLIT_H
@@ -25,13 +25,15 @@ struct split {
     struct uffd_mover mover;
     haddr_t aside; /* a superpage of the guest is broken up here */
     haddr_t spare; /* one page of a superpage goes here and back: that breaks it */
+    /* How many pages split_refill has brought back; atomic. */
+    uint64_t refilled_pages;
 };
 
 /* `area` is aligned, SPLIT_AREA_BYTES long, empty, used for nothing else, and
  * registered before the first page is split. */
 static inline struct split split_make(struct uffd_mover mover, haddr_t area)
 {
-    return (struct split){mover, area, haddr_add(area, SUPERPAGE_BYTES)};
+    return (struct split){mover, area, haddr_add(area, SUPERPAGE_BYTES), 0};
 }
 
 /* Whether a superpage is mapped as one huge page. */
@@ -40,20 +42,20 @@ bool split_is_huge(const struct split *split, haddr_t superpage);
 /* Breaks up a huge page that nobody but us can touch; a superpage of which a
  * page is missing is none and stays as it is. Errors are those of
  * engine_ops.take; the contents are as before in any case. */
-int split_hidden(const struct split *split, haddr_t superpage);
+int split_hidden(struct split *split, haddr_t superpage);
 
 /* Breaks up a huge page of guest RAM. Whoever touches it meanwhile waits.
  * Errors are those of engine_ops.take; -EIO if it could not be put back. */
-int split_guest(const struct split *split, haddr_t superpage);
+int split_guest(struct split *split, haddr_t superpage);
 
 /* Marks zeroed pages, before a move that may break up what they are part of... */
 void split_mark(haddr_t at, uint64_t bytes);
 /* ...and removes the marks of zeroed pages; a page that was lost comes back. */
 void split_unmark(haddr_t at, uint64_t bytes);
 
-/* Brings lost pages back: for what the kernel broke up unasked. They come from
- * the host, which may have none to spare any more; then they come later, when
+/* Brings lost pages back, and counts them: for what the kernel broke up unasked. They
+ * come from the host, which may have none to spare any more; then they come later, when
  * they are written to. Places without a page stay so. */
-void split_refill(const struct split *split, haddr_t at, uint64_t bytes);
+void split_refill(struct split *split, haddr_t at, uint64_t bytes);
 
 #endif

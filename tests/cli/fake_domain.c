@@ -84,7 +84,7 @@ static int query_domain(void *owner, const json_t *arguments, json_t **result,
     pthread_mutex_lock(&fake->lock);
     *result = json_pack(
         "{s:i, s:i, s:s, s:i, s:s, s:i, s:I, s:I, s:i, s:I, s:i, s:i, s:i, s:b, s:b, s:i, s:i, "
-        "s:i, "
+        "s:i, s:i, "
         "s:i, s:i, s:i, "
         "s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I}",
         "growing_pages", (int)fake->growing_pages, "growing_ready_pages",
@@ -94,9 +94,9 @@ static int query_domain(void *owner, const json_t *arguments, json_t **result,
         "cache_pages", (json_int_t)(fake->total_pages - POPULATED_PAGES), "pod_entries_pages",
         MAX_PAGES - POPULATED_PAGES, "out_pages", 0, "given_pages", 0, "covered", 0, "shrinking",
         fake->total_pages > fake->target_pages, "faults", 77, "populated_2m", 32, "populated_4k", 5,
-        "ahead_2m", 9, "recovered_2m", 5, "reclaimed_2m", 3, "reclaimed_4k", 2, "sweeps", 1,
-        "busy_skips", 4, "given_up_pages", 512, "taken_back_pages", 256, "out_touched", 6,
-        "out_in_use", 2, "discarded_pages", 128, "fault_p50_ns", 50000, "fault_p99_ns", 130000,
+        "ahead_2m", 9, "recovered_2m", 5, "refilled_pages", 6, "reclaimed_2m", 3, "reclaimed_4k", 2,
+        "sweeps", 1, "busy_skips", 4, "given_up_pages", 512, "taken_back_pages", 256, "out_touched",
+        6, "out_in_use", 2, "discarded_pages", 128, "fault_p50_ns", 50000, "fault_p99_ns", 130000,
         "fault_max_ns", 2000000, "cache_superpages", 90, "ram_start", (json_int_t)0x7f0000000000,
         "ram_bytes", (json_int_t)1 << 30, "cache_start", (json_int_t)0x7e0000000000, "cache_bytes",
         (json_int_t)1 << 30);

@@ -32,7 +32,7 @@ KEYS = {
     "populated_4k", "reclaimed_2m", "reclaimed_4k", "sweeps", "busy_skips", "fault_p50_ns",
     "fault_p99_ns", "fault_max_ns", "cache_superpages", "ram_start", "ram_bytes", "cache_start",
     "cache_bytes", "given_pages", "shrinking", "given_up_pages", "taken_back_pages", "out_touched",
-    "discarded_pages", "ahead_2m", "recovered_2m", "growing_pages", "growing_ready_pages", "out_in_use",
+    "discarded_pages", "ahead_2m", "recovered_2m", "refilled_pages", "growing_pages", "growing_ready_pages", "out_in_use",
 }
 PAGES_PER_MIB = 256
 EVENTS = ("BUILT", "LOW_CACHE", "EXHAUSTED", "RESUMED", "TARGET_CHANGED", "TARGET_REACHED",

@@ -52,6 +52,7 @@ static void they_come_back(void **unused)
     lost_bring_back(&f.host, found);
     assert_false(lost_find(&f.host, &search, &found));
     assert_resident(&f, SUPERPAGE_PAGES, SUPERPAGE_PAGES);
+    assert_int_equal(f.host.split.refilled_pages, 2 * SUPERPAGE_PAGES - left);
     assert_true(page_holds(ram_page(&f, gfn(2 * SUPERPAGE_PAGES + 5)), 5));
     assert_true(page_is_zero(ram_page(&f, gfn(2 * SUPERPAGE_PAGES + 6))));
     /* What has left meanwhile is not touched: nobody would serve that. */
