@@ -116,6 +116,15 @@ def has_swap():
 
 
 @contextlib.contextmanager
+def undoing(script, *arguments):
+    """Runs a shell script at the end, whatever that is: a process of its own waits for the end of a
+    pipe that this one holds, so that SIGKILL, or of a whole process group, leaves nothing behind."""
+    with subprocess.Popen(["sh", "-c", f"trap '' HUP INT TERM; read -r _; {script}", "undo",
+                           *map(str, arguments)], stdin=subprocess.PIPE, start_new_session=True):
+        yield
+
+
+@contextlib.contextmanager
 def swap(mib):
     """There is swap: the machine's own, or a file for a while."""
     if has_swap():
@@ -123,7 +132,8 @@ def swap(mib):
         return
     if not all(map(shutil.which, ("mkswap", "swapon", "swapoff"))):
         raise Skip("there is no swap, and no swapon to make some")
-    with tempfile.TemporaryDirectory(prefix="ballast-swap-", dir="/var/tmp") as folder:
+    folder = tempfile.mkdtemp(prefix="ballast-swap-", dir="/var/tmp")
+    with undoing('swapoff "$1/swap" 2>/dev/null; rm -r "$1"', folder):
         path = pathlib.Path(folder) / "swap"
         path.touch(0o600)
         with open(path, "r+b") as file:
@@ -132,10 +142,7 @@ def swap(mib):
             done = subprocess.run(words, capture_output=True, text=True, check=False)
             if done.returncode != 0:
                 raise Skip(f"no swap can be had here: {done.stderr.strip()}")
-        try:
-            yield
-        finally:
-            subprocess.run(["swapoff", path], check=False)
+        yield
 
 
 @contextlib.contextmanager
@@ -144,13 +151,12 @@ def setting(path, value):
     path = pathlib.Path(path)
     try:
         before = path.read_text()
-        write(path, value)
+        write(path, before)
     except OSError as why:
         raise Skip(f"{path} cannot be set: {why.strerror}") from None
-    try:
+    with undoing('printf %s "$2" >"$1"', path, before):
+        write(path, value)
         yield
-    finally:
-        write(path, before)
 
 
 def anonymous_pages(domain, described):
