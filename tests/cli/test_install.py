@@ -148,6 +148,64 @@ def test_pkg_config(place):
           place.ballast(prefix, "--version").stdout, "another version")
 
 
+def build_with_library(place, compiler, source):
+    """Builds a program of tests/library with the installed libballast, as its users would. Returns
+    it, and the environment to run it in."""
+    prefix = place.install()
+    if not shutil.which("pkg-config") or not shutil.which(compiler):
+        raise Skip(f"there is no pkg-config or no {compiler}")
+    folder = next(prefix.rglob("libballast.pc")).parent
+    environment = dict(place.environment, PKG_CONFIG_LIBDIR=str(folder),
+                       PKG_CONFIG_SYSROOT_DIR=str(place.root / "stage"))
+    flags = run("pkg-config", "--cflags", "--libs", "libballast", env=environment)
+    check(flags.returncode == 0, f"{flags}")
+    program = place.root / "program"
+    done = run(compiler, "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-D_GNU_SOURCE", "-pthread",
+               SOURCE / "tests/library" / source, *flags.stdout.split(), "-o", program)
+    check(done.returncode == 0, done.stderr)
+    return program, dict(place.environment, LD_LIBRARY_PATH=str(folder.parent))
+
+
+def use_library(place, compiler, source):
+    """Builds such a program and runs it."""
+    program, environment = build_with_library(place, compiler, source)
+    done = run(program, env=environment)
+    if done.returncode == 77:
+        raise Skip(done.stdout.strip().removeprefix("skipped: "))
+    check(done.returncode == 0 and done.stdout + done.stderr == "", f"{done}")
+
+
+def test_library(place):
+    """a program in C makes domains with the installed libballast: they do what its header says"""
+    use_library(place, "cc", "domain.c")
+
+
+def test_library_from_cpp(place):
+    """so does one in C++"""
+    use_library(place, "c++", "domain.cc")
+
+
+def test_library_symbols(place):
+    """libballast exports what its header declares, with a version, and nothing else"""
+    if not shutil.which("nm"):
+        raise Skip("there is no nm")
+    prefix = place.install()
+    header = (prefix / "include/ballast/ballast.h").read_text()
+    declared = set(re.findall(r"^\w[\w *]*?\b(ballast_\w+)\(", header, re.M))
+    check(len(declared) == 9, f"{declared}")
+    library = next(prefix.rglob("libballast.so.0"))
+    listed = run("nm", "-D", "--defined-only", library).stdout.split("\n")
+    exported = {line.split()[2] for line in listed if line and " A " not in line}
+    check(exported == {f"{name}@@LIBBALLAST_0.1" for name in declared}, f"{exported}")
+    page = (SOURCE / "docs/man/libballast.3.scd").read_text()
+    for name in declared:
+        check(f"*{name}*" in page, f"libballast(3) does not explain {name}")
+    # Needed by whoever links with it: what it says, and the C library.
+    needed = re.findall(r"NEEDED\s+(\S+)", run("objdump", "-p", library).stdout)
+    check(all(name.startswith(("libisal.", "libc.", "libpthread.", "ld-")) for name in needed),
+          f"{needed}")
+
+
 def test_udev_rule(place):
     """the udev rule is where udev reads it, says what doctor would, and udev can read it"""
     prefix = place.install()
@@ -189,5 +247,6 @@ def test_all_below_the_prefix(place):
 
 
 harness.run_tests((test_works_where_it_is_put, test_serves_a_domain, test_man_pages,
-                   test_pkg_config, test_udev_rule, test_completions, test_all_below_the_prefix),
+                   test_pkg_config, test_library, test_library_from_cpp, test_library_symbols,
+                   test_udev_rule, test_completions, test_all_below_the_prefix),
                   lambda test: test.__doc__, lambda: None, Place)
