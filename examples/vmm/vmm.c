@@ -167,9 +167,6 @@ static void serial_write(unsigned offset, uint8_t value)
         return; /* the speed, which is of no interest */
     } else if (offset == 0) {
         putchar(value);
-        if (value == '\n') {
-            fflush(stdout);
-        }
         serial.sent = true;
     } else if (offset == 1) {
         serial.sent = serial.sent || (value & IER_SENT) != 0;
@@ -301,20 +298,19 @@ static void make_machine(void)
 
 static void set_cpuid(void)
 {
-    static struct {
-        struct kvm_cpuid2 head;
-        struct kvm_cpuid_entry2 entries[256];
-    } cpuid = {.head.nent = 256};
-    must(kvm_fd, KVM_GET_SUPPORTED_CPUID, &cpuid, "KVM_GET_SUPPORTED_CPUID");
-    for (uint32_t i = 0; i < cpuid.head.nent; i++) {
-        if (cpuid.entries[i].function == 1) {
-            cpuid.entries[i].ebx &= 0xffffff;          /* APIC 0, not that of the CPU we are on */
-            cpuid.entries[i].ecx |= UINT32_C(1) << 31; /* a virtual machine: look for KVM's clock */
-        } else if (cpuid.entries[i].function == 0xb || cpuid.entries[i].function == 0x1f) {
-            cpuid.entries[i].edx = 0;
+    static uint64_t space[1500]; /* for more entries than there are */
+    struct kvm_cpuid2 *cpuid = (struct kvm_cpuid2 *)space;
+    cpuid->nent = (sizeof(space) - sizeof(*cpuid)) / sizeof(cpuid->entries[0]);
+    must(kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid, "KVM_GET_SUPPORTED_CPUID");
+    for (uint32_t i = 0; i < cpuid->nent; i++) {
+        if (cpuid->entries[i].function == 1) {
+            cpuid->entries[i].ebx &= 0xffffff;          /* APIC 0, not that of the CPU we are on */
+            cpuid->entries[i].ecx |= UINT32_C(1) << 31; /* a virtual machine: use KVM's clock */
+        } else if (cpuid->entries[i].function == 0xb || cpuid->entries[i].function == 0x1f) {
+            cpuid->entries[i].edx = 0;
         }
     }
-    must(cpu_fd, KVM_SET_CPUID2, &cpuid, "KVM_SET_CPUID2");
+    must(cpu_fd, KVM_SET_CPUID2, cpuid, "KVM_SET_CPUID2");
 }
 
 /* The state in which the kernel's 32-bit entry wants the CPU: flat, protected, no paging. */
@@ -486,6 +482,7 @@ int main(int argc, char **argv)
     const struct sigaction action = {.sa_handler = do_nothing, .sa_flags = SA_RESTART};
     const struct itimerval second = {{.tv_sec = 1}, {.tv_sec = 1}};
     parse_options(argc, argv);
+    setlinebuf(stdout);
     sigaction(SIGUSR1, &action, NULL);
     sigaction(SIGALRM, &action, NULL);
     make_domain();

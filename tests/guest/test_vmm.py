@@ -3,10 +3,8 @@
 """examples/vmm: Linux boots on the raw KVM API with libballast, in less memory than it believes to
 have. It needs KVM, and nothing of QEMU."""
 
-import os
 import pathlib
 import re
-import subprocess
 import time
 
 import lib
@@ -33,23 +31,23 @@ def run(session, size, target, command_line, *grow):
     """Runs a guest to its end. Returns the exit status, what it printed, and what was resident
     meanwhile: the samples from outside that were taken once the domain was built."""
     kit = lib.guest_kit()
-    process = session.start([lib.build_dir() / "examples/vmm", kit["kernel"], size, target, kit["initramfs"],
-                             f"console=ttyS0 {QUICK} {command_line}", *grow],
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    console = session.folder / "console"
+    with open(console, "wb") as stdout:
+        process = session.start([lib.build_dir() / "examples/vmm", kit["kernel"], size, target,
+                                 kit["initramfs"], f"console=ttyS0 {QUICK} {command_line}", *grow],
+                                stdout=stdout, stderr=stdout)
     samples = []
     deadline = time.monotonic() + lib.seconds(lib.BOOT_LIMIT_S)
-    os.set_blocking(process.stdout.fileno(), False)
-    output = ""
     while process.poll() is None:
-        lib.check(time.monotonic() < deadline, f"it should have ended by now:\n{output}")
-        output += process.stdout.read() or ""
+        lib.check(time.monotonic() < deadline,
+                  f"it should have ended by now:\n{console.read_text(errors='replace')}")
+        begun = console.stat().st_size != 0
         now = anonymous(process.pid)
-        # What the guest's kernel says comes after the domain was built.
-        if now is not None and "Linux version" in output:
+        # What the guest says comes after the domain was built, the result before it ends.
+        if begun and now is not None and not RESULT.search(console.read_text(errors="replace")):
             samples.append(now)
         time.sleep(0.05)
-    output += process.stdout.read() or ""
-    return process.returncode, output, samples
+    return process.returncode, console.read_text(errors="replace"), samples
 
 
 def result(output):
