@@ -37,7 +37,7 @@ extern "C" {
 
 struct ballast_domain;
 
-/* What a VMM is told. Each is also to be seen in struct ballast_stats. */
+/* What a VMM is told. */
 enum ballast_event {
     /* Somebody touched a page that cannot be had: every page of the target is in use
      * and holds something. Whoever it is waits, a vCPU within KVM_RUN, which a signal
@@ -58,7 +58,7 @@ enum ballast_event {
     BALLAST_EVENT_STALLED = 6,
     /* The library found its own state wrong. Guest RAM was taken away, for it can no
      * longer be vouched for: whoever touches it waits until ballast_destroy. The guest
-     * must end. */
+     * must end. Every function but that one answers -EIO from now on. */
     BALLAST_EVENT_BROKEN = 7,
 };
 
@@ -83,12 +83,6 @@ struct ballast_config {
     void *opaque; /* passed to notify */
 };
 
-enum ballast_state {
-    BALLAST_RUNNING = 1,
-    BALLAST_EXHAUSTED = 2, /* see BALLAST_EVENT_EXHAUSTED */
-    BALLAST_BROKEN = 3,    /* see BALLAST_EVENT_BROKEN */
-};
-
 /*
  * A snapshot. In each:
  *
@@ -99,7 +93,7 @@ enum ballast_state {
  *                 [cache, cache + cache_span_bytes)
  */
 struct ballast_stats {
-    enum ballast_state state;
+    bool exhausted; /* see BALLAST_EVENT_EXHAUSTED */
     bool covered;   /* see BALLAST_EVENT_COVERED */
     bool shrinking; /* the target was lowered, and total has not come down to it */
     uint64_t max_bytes, target_bytes, total_bytes;
@@ -205,7 +199,7 @@ int ballast_reset(struct ballast_domain *domain);
 int ballast_set_target(struct ballast_domain *domain, uint64_t target_bytes);
 
 /* Tells how the domain is. `stats_bytes` is sizeof(struct ballast_stats): no more is written.
- * -EINVAL if it is no size that this function ever had. */
+ * -EINVAL if it is no size that this function ever had, -EIO if the domain is broken. */
 int ballast_get_stats(struct ballast_domain *domain, struct ballast_stats *stats,
                       size_t stats_bytes);
 

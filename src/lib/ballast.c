@@ -162,6 +162,12 @@ void ballast_destroy(struct ballast_domain *domain)
     }
 }
 
+/* Then its lock may be held by a thread that is stuck: it must not be asked for. */
+static bool is_broken(const struct ballast_domain *domain)
+{
+    return atomic_load(&domain->guest.broken);
+}
+
 /* Carries one of guest.h's operations out on a range of guest RAM. */
 static int do_range(struct ballast_domain *domain, const void *at, uint64_t bytes,
                     int (*operation)(struct guest *guest, haddr_t at, uint64_t bytes))
@@ -172,7 +178,7 @@ static int do_range(struct ballast_domain *domain, const void *at, uint64_t byte
         bytes > ram_bytes - offset) {
         return -EINVAL;
     }
-    return operation(&domain->guest, haddr(at), bytes);
+    return is_broken(domain) ? -EIO : operation(&domain->guest, haddr(at), bytes);
 }
 
 int ballast_inflate(struct ballast_domain *domain, void *at, uint64_t bytes)
@@ -192,7 +198,7 @@ int ballast_discard(struct ballast_domain *domain, void *at, uint64_t bytes)
 
 int ballast_reset(struct ballast_domain *domain)
 {
-    return guest_restart(&domain->guest, 0);
+    return is_broken(domain) ? -EIO : guest_restart(&domain->guest, 0);
 }
 
 int ballast_set_target(struct ballast_domain *domain, uint64_t target_bytes)
@@ -202,20 +208,12 @@ int ballast_set_target(struct ballast_domain *domain, uint64_t target_bytes)
     if (target_bytes % PAGE_BYTES != 0) {
         return -EINVAL;
     }
-    int err = guest_set_target(&domain->guest, target_bytes, &more, &problem);
+    int err =
+        is_broken(domain) ? -EIO : guest_set_target(&domain->guest, target_bytes, &more, &problem);
     while (err == 0 && more) {
         err = guest_set_target_step(&domain->guest, &more, &problem);
     }
     return err;
-}
-
-static enum ballast_state state_of(const struct ballast_domain *domain,
-                                   const struct guest_report *report)
-{
-    if (report->state == DOMAIN_BROKEN || atomic_load(&domain->guest.broken)) {
-        return BALLAST_BROKEN;
-    }
-    return report->state == DOMAIN_EXHAUSTED ? BALLAST_EXHAUSTED : BALLAST_RUNNING;
 }
 
 int ballast_get_stats(struct ballast_domain *domain, struct ballast_stats *stats,
@@ -225,9 +223,12 @@ int ballast_get_stats(struct ballast_domain *domain, struct ballast_stats *stats
     if (stats_bytes != sizeof(*stats)) {
         return -EINVAL; /* there was no other one */
     }
+    if (is_broken(domain)) {
+        return -EIO;
+    }
     guest_describe(&domain->guest, &r);
     *stats = (struct ballast_stats){
-        .state = state_of(domain, &r),
+        .exhausted = r.state == DOMAIN_EXHAUSTED,
         .covered = r.covered,
         .shrinking = r.shrinking,
         .max_bytes = pages_to_bytes(r.max_pages),
