@@ -52,7 +52,7 @@ def check_packing(kinds, fleet, share, policy):
         assert used == host.used_mib and host.free_mib() == fleet.memory_mib - used
         assert sum(kind.cores for kind in vms) <= fleet.cores, (share, policy, host.vms)
         # One after the other they get more, and the host has that.
-        for later in (share, (share + 100) // 2, 100):
+        for later in ((share + 100) // 2, 100):
             free, granted = host.free_mib(), 0
             for kind in sorted(vms, key=lambda kind: kind.max_mib):
                 more = kind.target_mib(later) - kind.target_mib(share)
@@ -75,7 +75,7 @@ def test_packings():
     memory = sum(kind.count * (kind.max_mib + fleet.overhead_mib) for kind in kinds)
     assert plain >= memory / fleet.memory_mib
     last = 0
-    for share in (1, 25, 50, 75, 100):
+    for share in (1, 50, 100):
         counts = {policy: check_packing(kinds, fleet, share, policy) for policy in pack.POLICIES}
         assert counts["none"] <= counts["10 %"] <= counts["20 %"], counts
         assert counts["none"] >= last, counts
