@@ -77,7 +77,8 @@ struct ballast_config {
      * Called when something has happened, on any thread, often one of the library's
      * own; never twice at a time, but for BALLAST_EVENT_BROKEN. It must return soon, must
      * not touch guest RAM, and must not call the library: let it set a flag and write
-     * to an eventfd. NULL: nobody wants to know.
+     * to an eventfd. The first call may come before ballast_create returns. NULL: nobody
+     * wants to know.
      */
     void (*notify)(void *opaque, enum ballast_event event);
     void *opaque; /* passed to notify */
