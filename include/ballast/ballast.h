@@ -18,7 +18,7 @@
  * the call of ballast_destroy. None may be called from a signal handler, or from the
  * domain's own `notify`. Numbers of bytes are multiples of 4096.
  *
- * Where guest RAM may not be touched in other ways, and what an event asks for, is in
+ * What else may not be done with guest RAM, and what an event asks for, is in
  * libballast(3). Needs Linux 6.8 or newer; 6.12.37 or newer is advised.
  */
 #ifndef BALLAST_BALLAST_H
@@ -40,9 +40,9 @@ struct ballast_domain;
 /* What a VMM is told. */
 enum ballast_event {
     /* Somebody touched a page that cannot be had: every page of the target is in use
-     * and holds something. Whoever it is waits, a vCPU within KVM_RUN, which a signal
-     * ends. He goes on when there are pages: after a larger target, or when the guest
-     * gives some up. */
+     * and holds something. The thread that did waits, a vCPU within KVM_RUN, which a
+     * signal ends. It goes on when there are pages: after a larger target, or when the
+     * guest gives some up. */
     BALLAST_EVENT_EXHAUSTED = 1,
     /* Nobody waits any more. */
     BALLAST_EVENT_RESUMED = 2,
@@ -125,9 +125,9 @@ struct ballast_stats {
 };
 
 /*
- * Makes a domain and brings all of the target from the host, which takes a while: a
- * second or so for some GiB. When it returns the guest may run. The thread that calls it
- * must be of the process that will touch guest RAM: not of one that forks to become it.
+ * Makes a domain and brings all of the target from the host, which takes as long as the
+ * kernel takes to find and clear so much memory. When it returns the guest may run. The thread that
+ * calls it must be of the process that will touch guest RAM: not of one that forks to become it.
  *
  * `config_bytes` is sizeof(struct ballast_config); what `config` points to is only read
  * until it returns.
