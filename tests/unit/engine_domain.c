@@ -850,6 +850,22 @@ static void the_kernel_splits_without_telling(void **unused)
     stop();
 }
 
+static void the_reserve_is_low_when_less_than_half_is_left(void **unused)
+{
+    (void)unused;
+    fake_domain_start(&f, 16 * SP, 8 * SP); /* its reserve is of 4 superpages */
+    for (p2m_index_t i = 0; i < 8; i++) {
+        assert_int_equal(domain_reserve_is_low(&f.domain), cache_superpages(&f.domain.cache) < 2);
+        assert_int_equal(fake_domain_touch(&f, p2m_first_gfn(7 - i), 1), 0);
+    }
+    assert_true(domain_reserve_is_low(&f.domain));
+    /* Who is covered needs none. */
+    assert_int_equal(domain_decrease_reservation(&f.domain, gfn(8 * SP), 8 * SP), 0);
+    assert_true(domain_covered(&f.domain));
+    assert_false(domain_reserve_is_low(&f.domain));
+    stop();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -887,6 +903,7 @@ int main(void)
         cmocka_unit_test(the_largest_domain),
         cmocka_unit_test(a_host_without_huge_pages),
         cmocka_unit_test(the_kernel_splits_without_telling),
+        cmocka_unit_test(the_reserve_is_low_when_less_than_half_is_left),
     };
     return cmocka_run_group_tests_name("domain", tests, NULL, NULL);
 }

@@ -169,6 +169,23 @@ static void not_of_a_domain_that_is_dying(void **unused)
     stop();
 }
 
+static void not_where_single_pages_are_all_there_is(void **unused)
+{
+    (void)unused;
+    start_with_singles();
+    /* As a sweep does that has found no superpage. */
+    f.domain.reclaim.superpages_dry = true;
+    assert_false(domain_wants_recovery(&f.domain));
+    /* Covered, it will not be swept again. */
+    assert_int_equal(domain_decrease_reservation(&f.domain, gfn(3 * SP), SP), 0);
+    assert_true(domain_covered(&f.domain));
+    assert_true(domain_wants_recovery(&f.domain));
+    /* To end what was not begun does nothing. */
+    domain_recover_end(&f.domain, true);
+    assert_int_equal(f.domain.counters.recovered_2m, 0);
+    stop();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -179,6 +196,7 @@ int main(void)
         cmocka_unit_test(nothing_is_taken_from_what_is_held),
         cmocka_unit_test(a_guest_is_not_exhausted_for_it),
         cmocka_unit_test(not_of_a_domain_that_is_dying),
+        cmocka_unit_test(not_where_single_pages_are_all_there_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
