@@ -362,8 +362,11 @@ def go_where_kvm_works():
     passed = [f"{name}={value}" for name, value in os.environ.items()
               if name.startswith("BALLAST_") and name != "BALLAST_KVM_RUN"]
     print(f"  through {prefix[0]}", flush=True)
-    os.execvp(prefix[0], [*prefix, "env", "-u", "BALLAST_KVM_RUN", *passed, sys.executable,
-                          os.path.abspath(sys.argv[0]), *sys.argv[1:]])
+    try:
+        os.execvp(prefix[0], [*prefix, "env", "-u", "BALLAST_KVM_RUN", *passed, sys.executable,
+                              os.path.abspath(sys.argv[0]), *sys.argv[1:]])
+    except OSError as why:
+        sys.exit(f"BALLAST_KVM_RUN begins with {prefix[0]}, which cannot be run: {why.strerror}")
 
 
 def run_tests(*tests, accel=ACCEL):
