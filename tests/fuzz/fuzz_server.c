@@ -48,7 +48,7 @@ static size_t piece_bytes; /* that arrive at once */
 static size_t taken_bytes; /* that are read at once; 0: all */
 static bool leaves;        /* without reading on */
 
-/* A reply or an event. */
+/* The greeting, a reply or an event. */
 static void check_message(struct peer *peer, const json_t *message)
 {
     struct ctl_greeting greeting;
@@ -252,7 +252,9 @@ static bool expect(struct peer *peer)
         struct ctl_error error;
         json_t *message;
         unsigned index = peer->expected++;
-        if (newline == NULL || ctl_decode(at, (size_t)(newline - at), &message, &error) != 0) {
+        size_t length = (size_t)((newline != NULL ? newline : end) - at);
+        if (newline == NULL || length >= BALLAST_PROTOCOL_LINE_MAX_BYTES ||
+            ctl_decode(at, length, &message, &error) != 0) {
             return true;
         }
         peer->ids[index] = json_incref(ctl_message_id(message));
