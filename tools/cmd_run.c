@@ -4,9 +4,7 @@
  * status need no passing on, because the process stays the same.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +16,7 @@
 #include "base/types.h"
 #include "cli.h"
 #include "ctl/runtime_dir.h"
-#include "host_check.h"
+#include "launch.h"
 #include "qemu_args.h"
 
 static const char help[] =
@@ -51,21 +49,7 @@ static const char help[] =
     "  86  the domain ran out of memory\n"
     "  88  the agent found its own state wrong and stopped the guest\n";
 
-/* What is going to be run. */
-struct plan {
-    uint64_t target_bytes;
-    uint64_t max_bytes; /* 0: unknown */
-    char name[BALLAST_NAME_MAX_BYTES + 1];
-    char program[PATH_MAX];      /* to execute */
-    char real_program[PATH_MAX]; /* what /proc/PID/exe will say */
-    char agent[PATH_MAX];
-    bool pause; /* when exhausted */
-    bool no_reserve;
-    bool no_balloon;
-    char **argv; /* QEMU's, its program first */
-};
-
-static int check_sizes(const struct plan *plan)
+static int check_sizes(const struct launch *plan)
 {
     char target[SIZE_TEXT_BYTES];
     char max[SIZE_TEXT_BYTES];
@@ -88,7 +72,7 @@ static int check_sizes(const struct plan *plan)
 }
 
 /* Chooses the name: ours, QEMU's, or one from the process id. */
-static int choose_name(struct plan *plan, const char *given, const char *guest_name)
+static int choose_name(struct launch *plan, const char *given, const char *guest_name)
 {
     if (given == NULL && guest_name != NULL && !runtime_name_is_valid(guest_name)) {
         return cli_usage_error("run",
@@ -111,7 +95,7 @@ static int choose_name(struct plan *plan, const char *given, const char *guest_n
     return 0;
 }
 
-static int read_policy(struct plan *plan, const char *text)
+static int read_policy(struct launch *plan, const char *text)
 {
     plan->pause = strcmp(text, "pause") == 0;
     if (!plan->pause && strcmp(text, "crash") != 0) {
@@ -124,7 +108,7 @@ static int read_policy(struct plan *plan, const char *text)
 /* Appends a device to QEMU's command line. Devices get their slots in the order
  * of the arguments, so that the guest finds its own where they were. 0 or
  * -ENOMEM. */
-static int append_device(struct plan *plan, const char *device)
+static int append_device(struct launch *plan, const char *device)
 {
     size_t count = 0;
     char **argv;
@@ -145,7 +129,7 @@ static int append_device(struct plan *plan, const char *device)
 }
 
 /* Reads QEMU's command line into the plan. 0 or an exit status. */
-static int read_qemu(struct plan *plan, const char *given_name)
+static int read_qemu(struct launch *plan, const char *given_name, bool no_balloon)
 {
     struct qemu_args_problem problem;
     struct qemu_args args;
@@ -164,129 +148,11 @@ static int read_qemu(struct plan *plan, const char *given_name)
     if (ret == 0) {
         ret = check_sizes(plan);
     }
-    if (ret == 0 && args.balloon != NULL && !plan->no_balloon &&
-        append_device(plan, args.balloon) < 0) {
+    if (ret == 0 && args.balloon != NULL && !no_balloon && append_device(plan, args.balloon) < 0) {
         cli_error("QEMU cannot be started: out of memory; free some and try again");
         ret = BALLAST_EXIT_REFUSED;
     }
     return ret;
-}
-
-/* Checks the host and finds the files. 0 or an exit status. */
-static int check_host(struct plan *plan)
-{
-    struct host_problem problem;
-
-    if (host_find_program(plan->argv[0], plan->program, plan->real_program, &problem) < 0 ||
-        host_check_program(plan->program, &problem) < 0 || host_check_kernel(&problem) < 0 ||
-        host_find_agent(plan->agent, &problem) < 0) {
-        cli_error("%s", problem.text);
-        return BALLAST_EXIT_REFUSED;
-    }
-    return 0;
-}
-
-/* Makes the folder and takes the lock. 0 or an exit status. */
-static int make_folder(const char *base, const char *name, struct runtime_dir *dir)
-{
-    int ret = runtime_dir_create(base, name, dir);
-
-    if (ret == 0) {
-        return 0;
-    }
-    if (ret == -EADDRINUSE) {
-        cli_error("the name '%s' is taken: a domain of this name is running; choose another with "
-                  "--name, or end that one with 'ballast destroy %s'",
-                  name, name);
-    } else if (ret == -EPERM) {
-        cli_error("the folder %s cannot be used: it, or %s in it, belongs to somebody else or can "
-                  "be written by others; make it yours with mode 0700, or set "
-                  "BALLAST_RUNTIME_DIR",
-                  base, name);
-    } else if (ret == -ENAMETOOLONG) {
-        cli_error("the domain's socket cannot be made: %s/%s/" BALLAST_SOCKET_NAME
-                  " is too long for a socket; choose a shorter name or BALLAST_RUNTIME_DIR",
-                  base, name);
-    } else {
-        cli_error("the folder %s/%s cannot be made: %s; check what is there, or set "
-                  "BALLAST_RUNTIME_DIR",
-                  base, name, strerror(-ret));
-    }
-    return BALLAST_EXIT_REFUSED;
-}
-
-/* LD_PRELOAD as it is, or NULL if there is nothing in it. */
-static const char *former_preload(void)
-{
-    const char *preload = getenv("LD_PRELOAD");
-
-    return preload != NULL && preload[0] != '\0' ? preload : NULL;
-}
-
-/* The agent's configuration, for free(); NULL if it cannot be made: out of
- * memory, or a path that is no UTF-8. */
-static char *make_configuration(const struct plan *plan, const struct runtime_dir *dir)
-{
-    const char *preload = former_preload();
-    json_t *json = json_pack(
-        "{s:s, s:s, s:i, s:I, s:I, s:s, s:s, s:b}", "name", plan->name, "directory", dir->path,
-        "lock_fd", dir->lock_fd, "target_bytes", (json_int_t)plan->target_bytes, "max_bytes",
-        (json_int_t)plan->max_bytes, "on_exhaustion", plan->pause ? "pause" : "crash", "program",
-        plan->real_program, "reserve", (int)!plan->no_reserve);
-    char *text = NULL;
-
-    if (json != NULL &&
-        (preload == NULL || json_object_set_new(json, "preload", json_string(preload)) == 0)) {
-        text = json_dumps(json, JSON_COMPACT);
-    }
-    json_decref(json);
-    return text;
-}
-
-/* Sets the environment that hands the agent over. 0 or -errno. */
-static int set_environment(const struct plan *plan, const struct runtime_dir *dir)
-{
-    const char *preload = former_preload();
-    char *configuration = make_configuration(plan, dir);
-    char *list = NULL;
-    int ret = configuration != NULL ? 0 : -EILSEQ;
-
-    if (ret == 0 && asprintf(&list, "%s%s%s", plan->agent, preload != NULL ? ":" : "",
-                             preload != NULL ? preload : "") < 0) {
-        list = NULL;
-        ret = -ENOMEM;
-    }
-    if (ret == 0 &&
-        (setenv(BALLAST_AGENT_ENV, configuration, 1) < 0 || setenv("LD_PRELOAD", list, 1) < 0)) {
-        ret = -errno;
-    }
-    free(list);
-    free(configuration);
-    return ret;
-}
-
-/* Becomes QEMU; returns only if that fails, with an exit status. */
-static int become_qemu(const struct plan *plan, struct runtime_dir *dir)
-{
-    int ret = set_environment(plan, dir);
-
-    if (ret == 0 && fcntl(dir->lock_fd, F_SETFD, 0) < 0) {
-        ret = -errno;
-    }
-    if (ret < 0) {
-        runtime_dir_remove(dir);
-        cli_error("the agent's environment cannot be made: %s; check that all paths and "
-                  "LD_PRELOAD are UTF-8",
-                  strerror(-ret));
-        return BALLAST_EXIT_REFUSED;
-    }
-    execv(plan->program, plan->argv);
-    ret = -errno;
-    runtime_dir_remove(dir);
-    cli_error("the program '%s' cannot be executed: %s; check that it is a program for this "
-              "machine",
-              plan->program, strerror(-ret));
-    return BALLAST_EXIT_REFUSED;
 }
 
 static int run(int argc, char **argv)
@@ -294,16 +160,13 @@ static int run(int argc, char **argv)
     const char *target = NULL;
     const char *name = NULL;
     const char *policy = "crash";
-    static struct plan plan;
+    static struct launch plan = {.target_word = "--target"};
+    bool no_balloon = false;
     const struct cli_option options[] = {
-        {"--target", &target, NULL},
-        {"--name", &name, NULL},
-        {"--on-exhaustion", &policy, NULL},
-        {"--no-reserve", NULL, &plan.no_reserve},
-        {"--no-balloon", NULL, &plan.no_balloon},
-        {NULL, NULL, NULL},
+        {"--target", &target, NULL},         {"--name", &name, NULL},
+        {"--on-exhaustion", &policy, NULL},  {"--no-reserve", NULL, &plan.no_reserve},
+        {"--no-balloon", NULL, &no_balloon}, {NULL, NULL, NULL},
     };
-    static struct runtime_dir dir;
     char base[PATH_MAX];
     int rest;
     int ret = cli_read_options(&cmd_run, options, argc, argv, &rest);
@@ -323,18 +186,15 @@ static int run(int argc, char **argv)
         ret = read_policy(&plan, policy);
     }
     if (ret == 0) {
-        ret = read_qemu(&plan, name);
+        ret = read_qemu(&plan, name, no_balloon);
     }
     if (ret == 0) {
-        ret = check_host(&plan);
+        ret = launch_check_host(&plan);
     }
     if (ret == 0 && cli_find_base(base) != 0) {
         ret = BALLAST_EXIT_REFUSED;
     }
-    if (ret == 0) {
-        ret = make_folder(base, plan.name, &dir);
-    }
-    return ret != 0 ? ret : become_qemu(&plan, &dir);
+    return ret != 0 ? ret : launch(&plan, base);
 }
 
 const struct cli_command cmd_run = {
