@@ -21,9 +21,9 @@ static const char help[] =
     "Usage: ballast doctor [--json | --fix]\n"
     "\n"
     "Looks at what this host has for domains, for the user who asks: kernel,\n"
-    "userfaultfd, memory and its limits, huge pages, KVM, QEMU, the agent. Moving a\n"
-    "page and creating a VM with KVM are tried for real, and each QEMU is run to ask\n"
-    "its version. Nothing is changed.\n"
+    "userfaultfd, memory and its limits, huge pages, KVM, QEMU, the agent, libvirt.\n"
+    "Moving a page and creating a VM with KVM are tried for real, and each QEMU is\n"
+    "run to ask its version. Nothing is changed.\n"
     "\n"
     "  ok       as it should be\n"
     "  note     domains run; something could be better, or may surprise\n"
@@ -113,6 +113,7 @@ static void look(struct findings *findings)
     doctor_look_at_memory(&host, findings);
     doctor_look_at_kvm(&host, findings);
     doctor_look_at_qemu(&host, findings);
+    doctor_look_at_libvirt(&host, findings);
 }
 
 static int print(const struct findings *findings, bool as_json, bool as_fixes)

@@ -37,6 +37,9 @@ void doctor_look_at_kernel(const struct doctor_host *host, struct findings *find
 void doctor_look_at_permission(const struct doctor_host *host, struct findings *findings);
 void doctor_look_at_memory(const struct doctor_host *host, struct findings *findings);
 void doctor_look_at_kvm(const struct doctor_host *host, struct findings *findings);
+/* Finds nothing where there is no libvirt. */
+void doctor_look_at_libvirt(const struct doctor_host *host, struct findings *findings);
+
 /* Runs each QEMU that it finds: --version, with the agent in it. */
 void doctor_look_at_qemu(const struct doctor_host *host, struct findings *findings);
 

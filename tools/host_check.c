@@ -284,6 +284,10 @@ static bool find_agent(char path[static PATH_MAX])
             find_agent_in(folder, "../src/agent", path)) {
             return true;
         }
+        /* The emulator is installed beside it. */
+        if (find_agent_in(folder, ".", path)) {
+            return true;
+        }
         if (BALLAST_AGENT_DIR_FROM_BIN[0] != '\0' &&
             find_agent_in(folder, BALLAST_AGENT_DIR_FROM_BIN, path)) {
             return true;

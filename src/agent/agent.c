@@ -3,6 +3,7 @@
 
 #include "agent/config.h"
 #include "agent/control.h"
+#include "agent/monitor.h"
 #include "agent/probe.h"
 #include "agent/progress.h"
 #include "agent/qemu.h"
@@ -123,6 +124,12 @@ static bool is_private(haddr_t at)
     return is;
 }
 
+/* What the operator calls the target. */
+static const char *target_word(void)
+{
+    return config.target_word[0] != '\0' ? config.target_word : "--target";
+}
+
 __attribute__((noreturn)) static void refuse_build(const struct guest_problem *problem, int err)
 {
     switch (problem->failure) {
@@ -144,24 +151,25 @@ __attribute__((noreturn)) static void refuse_build(const struct guest_problem *p
             stop(BALLAST_EXIT_REFUSED,
                  "the host cannot give the target: the kernel refuses %" PRIu64
                  " MiB, though they seem to be there; look at the limits on this process "
-                 "(ulimit -v) and at vm.overcommit_memory, or lower --target",
-                 MIB(config.target_bytes));
+                 "(ulimit -v) and at vm.overcommit_memory, or lower %s",
+                 MIB(config.target_bytes), target_word());
         }
         if (err == -ENOMEM) {
             stop(BALLAST_EXIT_REFUSED,
                  "the host cannot give the target: %" PRIu64 " MiB wanted, %" PRIu64
-                 " MiB available %s; free memory or lower --target",
+                 " MiB available %s; free memory or lower %s",
                  MIB(config.target_bytes), MIB(problem->available_bytes),
                  problem->limit == MEMORY_LIMIT_CGROUP ? "under the memory cgroup's limit"
-                                                       : "on this host");
+                                                       : "on this host",
+                 target_word());
         }
         break;
     case GUEST_FAILED_METADATA:
         if (err == -EINVAL) {
             stop(BALLAST_EXIT_REFUSED,
                  "the target does not fit: %" PRIu64
-                 " MiB is not between 2 MiB and guest RAM; change --target, or raise -m",
-                 MIB(config.target_bytes));
+                 " MiB is not between 2 MiB and guest RAM; change %s, or raise -m",
+                 MIB(config.target_bytes), target_word());
         }
         break;
     case GUEST_FAILED_REGISTER:
@@ -319,5 +327,13 @@ void agent_see_block(haddr_t at, uint64_t bytes)
     }
     if (err != 0) {
         refuse_build(&problem, err);
+    }
+    err = config.balloon_sets_target ? monitor_take_over() : 0;
+    if (err != 0) {
+        stop(
+            BALLAST_EXIT_REFUSED,
+            "the domain cannot follow QEMU's balloon command: %s; use the distribution's QEMU, 7.2 "
+            "or newer",
+            err == -ENOSYS ? "this QEMU does not export what that takes" : strerror(-err));
     }
 }

@@ -64,6 +64,15 @@ static const char *fill(const json_t *root, struct config *config)
         }
         config->reserve = json_is_true(reserve);
     }
+    const json_t *balloon = json_object_get(root, "balloon_sets_target");
+    if (balloon != NULL && !json_is_boolean(balloon)) {
+        return "balloon_sets_target must be true or false";
+    }
+    config->balloon_sets_target = json_is_true(balloon);
+    const json_t *word = json_object_get(root, "target_word");
+    if (word != NULL && !copy(word, config->target_word, sizeof(config->target_word))) {
+        return "target_word is no string, or too long";
+    }
     const json_t *program = json_object_get(root, "program");
     const json_t *preload = json_object_get(root, "preload");
     if ((program && !copy(program, config->program, sizeof(config->program))) ||

@@ -13,11 +13,13 @@ struct config {
     char directory[PATH_MAX];
     char program[PATH_MAX]; /* "" if the launcher did not say */
     char preload[PATH_MAX]; /* former LD_PRELOAD; "" if there was none */
+    char target_word[32];   /* what the operator calls the target; "" if not said */
     int lock_fd;
     uint64_t target_bytes;
-    uint64_t max_bytes; /* 0: unknown */
-    bool pause;         /* on exhaustion: wait for a larger target instead of ending */
-    bool reserve;       /* keep a reserve of cached superpages */
+    uint64_t max_bytes;       /* 0: unknown */
+    bool pause;               /* on exhaustion: wait for a larger target instead of ending */
+    bool reserve;             /* keep a reserve of cached superpages */
+    bool balloon_sets_target; /* QMP's balloon sets the target, too */
 };
 
 /* Reads the JSON text. -EINVAL and a text in `why` (borrowed, for a message)

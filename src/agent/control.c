@@ -4,6 +4,7 @@
 #include "agent/map.h"
 #include "agent/qemu.h"
 #include "agent/stop.h"
+#include "agent/target.h"
 #include "agent/the_guest.h"
 #include "ctl/map.h"
 #include "ctl/server.h"
@@ -118,77 +119,6 @@ static int query_map(void *owner, const json_t *arguments, json_t **result, stru
     return 0;
 }
 
-#define MIB(bytes) ((bytes) >> 20)
-
-/* Says what kept a target from being set. Returns err. */
-static int explain_target(int err, const struct guest_problem *problem, struct ctl_error *error)
-{
-    struct guest_report r;
-    guest_describe(&the_guest, &r);
-    switch (err) {
-    case -EINVAL:
-        ctl_error_set(error, CTL_INVALID_ARGUMENT,
-                      "the target must be at least 2 MiB and at most max, %" PRIu64 " MiB",
-                      MIB(pages_to_bytes(r.max_pages)));
-        break;
-    case -ENOMEM:
-        if (problem->limit == MEMORY_LIMIT_OTHER) {
-            ctl_error_set(error, CTL_HOST_MEMORY,
-                          "the kernel refuses the memory, though it seems to be there; look at the "
-                          "limits on the process and at vm.overcommit_memory");
-            break;
-        }
-        if (problem->limit == MEMORY_LIMIT_DESCRIPTORS) {
-            ctl_error_set(error, CTL_HOST_MEMORY,
-                          "QEMU has no file descriptor left to see with how much memory the host "
-                          "has, and nothing is taken unseen; raise its limit (prlimit --nofile)");
-            break;
-        }
-        ctl_error_set(error, CTL_HOST_MEMORY,
-                      "the host can give %" PRIu64
-                      " MiB more at most (%s); free memory or ask for less",
-                      MIB(problem->available_bytes),
-                      problem->limit == MEMORY_LIMIT_CGROUP ? "its memory cgroup is the limit"
-                                                            : "MemAvailable, less some headroom");
-        break;
-    case -ESHUTDOWN:
-        ctl_error_set(error, CTL_WRONG_STATE, "the domain is dying; start it again to have one");
-        break;
-    case -EBUSY:
-        ctl_error_set(error, CTL_BUSY, "the domain is still being built; try again");
-        break;
-    case -EIO:
-        if (r.state == DOMAIN_BROKEN) {
-            ctl_error_set(error, CTL_WRONG_STATE,
-                          "the domain ends because of an internal error; see what QEMU's standard "
-                          "error says");
-            break;
-        }
-        __attribute__((fallthrough));
-    default:
-        ctl_error_set(error, CTL_BUSY, "the host cannot move memory just now (%s); try again",
-                      strerror(-err));
-        break;
-    }
-    return err;
-}
-
-/* What a step of a change of the target came to. */
-static int after_target(int err, bool more, const struct guest_problem *problem,
-                        struct ctl_error *error)
-{
-    if (err != 0) {
-        return explain_target(err, problem, error);
-    }
-    if (more) {
-        return CTL_CONTINUES;
-    }
-    struct guest_report r; /* nobody but this thread sets targets */
-    guest_describe(&the_guest, &r);
-    qemu_ask_balloon(pages_to_bytes(r.target_pages));
-    return 0;
-}
-
 static int set_target(void *owner, const json_t *arguments, json_t **result,
                       struct ctl_error *error)
 {
@@ -206,10 +136,9 @@ static int set_target(void *owner, const json_t *arguments, json_t **result,
                       "target_bytes must be a whole number of pages of 4096 bytes");
         return -EINVAL;
     }
-    struct guest_problem problem = {0};
     bool more;
-    err = guest_set_target(&the_guest, (uint64_t)bytes, &more, &problem);
-    return after_target(err, more, &problem, error);
+    err = target_set((uint64_t)bytes, &more, error);
+    return err == 0 && more ? CTL_CONTINUES : err;
 }
 
 static int set_target_step(void *owner, const json_t *arguments, json_t **result,
@@ -218,10 +147,9 @@ static int set_target_step(void *owner, const json_t *arguments, json_t **result
     (void)owner;
     (void)arguments;
     (void)result;
-    struct guest_problem problem = {0};
     bool more;
-    int err = guest_set_target_step(&the_guest, &more, &problem);
-    return after_target(err, more, &problem, error);
+    int err = target_step(&more, error);
+    return err == 0 && more ? CTL_CONTINUES : err;
 }
 
 static const char *const event_names[] = {

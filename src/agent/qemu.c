@@ -225,8 +225,7 @@ static void on_reset(void *opaque)
     state_is_new = true;
 }
 
-/* Sets an error of QEMU's; its text must be one that needs no arguments. */
-static void set_error(void **error, const char *text)
+void qemu_set_error(void **error, const char *text)
 {
     functions.error_setg_internal(error, __FILE__, __LINE__, __func__, "%s", text);
 }
@@ -242,9 +241,10 @@ static int on_postcopy(struct asking_notifier *self, void *data, void **error)
     if (asked->reason != POSTCOPY_PROBE) {
         return 0;
     }
-    set_error(error_is_in_data ? asked->error : error,
-              "Ballast serves the page faults of this guest's RAM, so it cannot be the destination "
-              "of a postcopy migration; migrate without postcopy-ram");
+    qemu_set_error(
+        error_is_in_data ? asked->error : error,
+        "Ballast serves the page faults of this guest's RAM, so it cannot be the destination "
+        "of a postcopy migration; migrate without postcopy-ram");
     return -ENOTSUP;
 }
 
@@ -275,11 +275,13 @@ static bool on_device(struct device_listener *self, const void *options, bool fr
     (void)self;
     (void)from_json;
     if (qemu_machine_is_made() && functions.qdict_get_try_str(options, "memdev") != NULL) {
-        set_error(error, "memory cannot be added to this guest: Ballast serves the RAM that it was "
-                         "started with, and no other; use 'ballast set', up to what -m says");
+        qemu_set_error(error,
+                       "memory cannot be added to this guest: Ballast serves the RAM that it was "
+                       "started with, and no other; use 'ballast set', up to what -m says");
     } else if (references_unseen_by(functions.qdict_get_try_str(options, "driver"))) {
-        set_error(error, "the host's kernel does not pin the memory that vhost-scsi writes to, and "
-                         "under Ballast what it writes might be lost; use virtio-scsi-pci");
+        qemu_set_error(error,
+                       "the host's kernel does not pin the memory that vhost-scsi writes to, and "
+                       "under Ballast what it writes might be lost; use virtio-scsi-pci");
     }
     return false; /* it hides nothing: an error is what keeps the device out */
 }
@@ -336,11 +338,16 @@ const char *qemu_version(void)
     return version_text;
 }
 
+void qemu_call(void (*function)(void *opaque), void *opaque)
+{
+    functions.aio_bh_schedule_oneshot_full(functions.qemu_get_aio_context(), function, opaque,
+                                           "ballast");
+}
+
 void qemu_ask_balloon(uint64_t bytes)
 {
     atomic_store(&balloon_bytes, bytes);
     if (atomic_load(&machine_ready)) {
-        functions.aio_bh_schedule_oneshot_full(functions.qemu_get_aio_context(), set_balloon, NULL,
-                                               "ballast-balloon");
+        qemu_call(set_balloon, NULL);
     }
 }

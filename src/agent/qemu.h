@@ -80,6 +80,12 @@ void qemu_skip(haddr_t at, uint64_t bytes);
  * guest's RAM, for on_device() in qemu.c keeps them out. From any thread. */
 bool qemu_machine_is_made(void);
 
+/* Has QEMU's main thread call a function, soon, with QEMU's big lock. From any thread. */
+void qemu_call(void (*function)(void *opaque), void *opaque);
+
+/* Sets an error of QEMU's, for whoever QEMU tells of it. */
+void qemu_set_error(void **error, const char *text);
+
 /* Asks the guest's balloon to leave the guest that many bytes; the main thread
  * passes it on. Does nothing if there is no balloon. From any thread. */
 void qemu_ask_balloon(uint64_t bytes);

@@ -65,7 +65,18 @@ static int open_base_of(const char *base, const char *name, int *base_fd)
     return runtime_name_is_valid(name) ? open_base(base, base_fd) : -EINVAL;
 }
 
-static int create_base(const char *base, int *base_fd)
+/* As check_folder(), of BASE: in root's nobody but root can do us harm. */
+static int check_base(int fd)
+{
+    struct stat status;
+
+    if (fstat(fd, &status) < 0) {
+        return -errno;
+    }
+    return status.st_uid == 0 && (status.st_mode & (S_IWGRP | S_IWOTH)) == 0 ? 0 : check_folder(fd);
+}
+
+int runtime_base_create(const char *base, int *base_fd)
 {
     mode_t mode = geteuid() == 0 ? 0755 : 0700;
     int fd = -1;
@@ -76,7 +87,7 @@ static int create_base(const char *base, int *base_fd)
     }
     ret = open_base(base, &fd);
     if (ret == 0) {
-        ret = check_folder(fd);
+        ret = check_base(fd);
     }
     if (ret < 0) {
         if (fd >= 0) {
@@ -209,7 +220,7 @@ int runtime_dir_create(const char *base, const char *name, struct runtime_dir *d
         ret = runtime_format_path(made.path, sizeof(made.path), "%s/%s", base, name);
     }
     if (ret == 0) {
-        ret = create_base(base, &made.base_fd);
+        ret = runtime_base_create(base, &made.base_fd);
     }
     if (ret < 0) {
         return ret;

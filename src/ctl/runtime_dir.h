@@ -44,7 +44,11 @@ enum runtime_state {
     RUNTIME_LIVE,
 };
 
-/* Makes BASE (0755 for root, 0700 else; its parent must exist) and BASE/NAME
+/* Makes BASE (0755 for root, 0700 else; its parent must exist) as needed and opens it.
+ * -EPERM if it is neither ours nor root's, or others may write to it. */
+int runtime_base_create(const char *base, int *base_fd);
+
+/* Makes BASE, as above, and BASE/NAME
  * (0700) as needed, takes the lock, writes our process id into it and removes
  * what a dead domain of this name left. -EINVAL: no name; -ENAMETOOLONG;
  * -EADDRINUSE: a live domain has the name; -EPERM: a folder belongs to

@@ -231,6 +231,42 @@ def test_completions(place):
         check((prefix / path).is_file(), f"there is no {path}")
 
 
+def test_libvirt(place):
+    """the emulators for libvirt are beside the agent, and libvirt's hook runs ours"""
+    prefix = place.install()
+    if not (BUILD / "tools/ballast-emulator").exists():
+        raise Skip("this build has nothing for libvirt: there was no expat")
+    folder = next(prefix.rglob("ballast-agent.so")).parent
+    for name in ("qemu-system-x86_64", "qemu-system-aarch64"):
+        check((folder / name).resolve() == (folder / "ballast-emulator").resolve(), f"{name}")
+    for program in ("ballast-emulator", "libvirt-hook"):
+        done = run(folder / program, "--help")
+        check(done.returncode == 0 and done.stdout.startswith("Usage: "), f"{done}")
+        done = run(folder / program)
+        check(done.returncode == 2 and len(done.stderr.splitlines()) == 1, f"{done}")
+    hook = next((place.root / "stage").rglob("libvirt/hooks/qemu.d/ballast"))
+    check(os.access(hook, os.X_OK), f"{hook} is not executable")
+    check(f"hook=/{(folder / 'libvirt-hook').relative_to(place.root / 'stage')}\n" in hook.read_text(),
+          hook.read_text())
+    # What is installed elsewhere than it says, or not any more, is no error: libvirt runs on.
+    check(run(hook, "web", "start", "begin", "-").returncode == 0, "the hook")
+
+
+def test_apparmor(place):
+    """AppArmor understands our rules for libvirt"""
+    if not shutil.which("apparmor_parser"):
+        raise Skip("there is no apparmor_parser: install apparmor")
+    prefix = place.install()
+    rules = sorted((prefix / "share/ballast/apparmor").glob("*"))
+    check([path.name for path in rules] == ["libvirt-qemu", "libvirtd"], f"{rules}")
+    for path in rules:
+        profile = place.root / "profile"
+        profile.write_text("include <tunables/global>\nprofile test-of-ballast {\n"
+                           f'  include "{path}"\n}}\n')
+        done = run("apparmor_parser", "--skip-kernel-load", "--skip-cache", profile)
+        check(done.returncode == 0, done.stderr)
+
+
 def test_all_below_the_prefix(place):
     """whatever the prefix is, nothing goes elsewhere"""
     if not shutil.which("meson"):
@@ -248,5 +284,6 @@ def test_all_below_the_prefix(place):
 
 harness.run_tests((test_works_where_it_is_put, test_serves_a_domain, test_man_pages,
                    test_pkg_config, test_library, test_library_from_cpp, test_library_symbols,
-                   test_udev_rule, test_completions, test_all_below_the_prefix),
+                   test_udev_rule, test_completions, test_libvirt, test_apparmor,
+                   test_all_below_the_prefix),
                   lambda test: test.__doc__, lambda: None, Place)

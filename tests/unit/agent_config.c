@@ -34,6 +34,15 @@ static void whole(void **unused)
                      0);
     assert_string_equal(config.program, "/usr/bin/qemu");
     assert_string_equal(config.preload, "a.so");
+    assert_string_equal(config.target_word, "");
+    assert_false(config.balloon_sets_target);
+
+    assert_int_equal(config_parse(WHOLE ", \"target_word\": \"<currentMemory>\", "
+                                        "\"balloon_sets_target\": true}",
+                                  &config, &why),
+                     0);
+    assert_string_equal(config.target_word, "<currentMemory>");
+    assert_true(config.balloon_sets_target);
 }
 
 /* Refused with a reason, and the output is not touched. */
@@ -77,6 +86,8 @@ static void each_member(void **unused)
          {"0", "-4096", "4096", "2093056", "2097153", "2.5e6", "\"2M\"", "null"},
          "target_bytes"},
         {"max_bytes", "0", {"-1", "1.5", "\"1G\"", "null"}, "max_bytes"},
+        {"target_word", "\"t\"", {"1", "null"}, "target_word"},
+        {"balloon_sets_target", "true", {"1", "\"true\"", "null"}, "balloon_sets_target"},
         {"program", "\"/q\"", {"1", "{}", "null"}, "program"},
         {"preload", "\"\"", {"1", "[]", "null"}, "preload"},
     };

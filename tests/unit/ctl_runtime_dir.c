@@ -18,6 +18,8 @@
 
 #include "ctl/lock_holder.h"
 #include "ctl/runtime_dir.h"
+#include "ctl/runtime_offer.h"
+#include "ctl/runtime_path.h"
 
 struct place {
     char root[64];
@@ -245,6 +247,81 @@ static void listing(void **state)
     runtime_dir_close(&live);
 }
 
+/* The other user of this test; nobody has this number. */
+#define OTHER_UID 61234
+
+/* Has the other user make and end a domain in the offered folder. */
+static void live_as_other(const struct place *place)
+{
+    pid_t child = fork();
+    int status;
+
+    assert_true(child >= 0);
+    if (child == 0) {
+        struct runtime_dir dir;
+        int ret;
+
+        if (setgid(OTHER_UID) < 0 || setuid(OTHER_UID) < 0) {
+            _exit(1);
+        }
+        ret = runtime_dir_create(place->base, "vm1", &dir);
+        if (ret != 0) {
+            _exit(-ret);
+        }
+        make_file(dir.socket_path);
+        runtime_dir_close(&dir); /* as if it were killed */
+        /* Another name was not offered. */
+        _exit(runtime_dir_create(place->base, "vm3", &dir) == -EACCES ? 0 : 2);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static void folders_for_others(void **state)
+{
+    const struct place *place = *state;
+    enum runtime_state is;
+    struct runtime_dir dir;
+    struct stat status;
+
+    assert_int_equal(runtime_offer(place->base, "../vm1", getuid(), getgid()), -EINVAL);
+    assert_int_equal(runtime_withdraw(place->base, "../vm1"), -EINVAL);
+    assert_int_equal(runtime_withdraw(place->base, "vm1"), 0); /* not even BASE is there */
+    /* Ours: it is offered, used, refused while it is, and withdrawn with all that is in it. */
+    assert_int_equal(runtime_offer(place->base, "vm1", getuid(), getgid()), 0);
+    assert_int_equal(runtime_dir_create(place->base, "vm1", &dir), 0);
+    assert_int_equal(runtime_offer(place->base, "vm1", getuid(), getgid()), -EADDRINUSE);
+    assert_int_equal(runtime_withdraw(place->base, "vm1"), -EADDRINUSE);
+    runtime_dir_close(&dir);
+    assert_int_equal(runtime_offer(place->base, "vm1", getuid(), getgid()), 0);
+    assert_int_equal(runtime_withdraw(place->base, "vm1"), 0);
+    assert_int_equal(stat(path_of(place, "vm1", NULL), &status), -1);
+    /* What is not Ballast's stays; a link is not followed. */
+    assert_int_equal(runtime_offer(place->base, "vm1", getuid(), getgid()), 0);
+    make_file(path_of(place, "vm1", "notes"));
+    assert_int_equal(runtime_withdraw(place->base, "vm1"), -ENOTEMPTY);
+    assert_int_equal(symlink("vm1", path_of(place, "vm2", NULL)), 0);
+    assert_true(runtime_offer(place->base, "vm2", getuid(), getgid()) < 0);
+    assert_true(runtime_withdraw(place->base, "vm2") < 0);
+    assert_int_equal(unlink(path_of(place, "vm1", "notes")), 0);
+    if (getuid() != 0) {
+        return;
+    }
+    /* Another's: only he has it, root sees it, and root's clean-up leaves it alone. */
+    assert_int_equal(chmod(place->root, 0755), 0);
+    assert_int_equal(runtime_offer(place->base, "vm1", OTHER_UID, OTHER_UID), 0);
+    assert_int_equal(stat(path_of(place, "vm1", NULL), &status), 0);
+    assert_int_equal(status.st_uid, OTHER_UID);
+    assert_int_equal(status.st_mode & 0777, 0700);
+    assert_int_equal(runtime_clean(place->base, "vm1"), -EPERM);
+    live_as_other(place);
+    assert_int_equal(runtime_look(place->base, "vm1", &is), 0);
+    assert_int_equal(is, RUNTIME_DEAD);
+    assert_int_equal(runtime_withdraw(place->base, "vm1"), 0);
+    assert_int_equal(stat(path_of(place, "vm1", NULL), &status), -1);
+}
+
 static void finding_the_process(void **state)
 {
     const struct place *place = *state;
@@ -366,6 +443,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(bad_places, set_up, tear_down),
         cmocka_unit_test_setup_teardown(foreign_files_stay, set_up, tear_down),
         cmocka_unit_test_setup_teardown(listing, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(folders_for_others, set_up, tear_down),
         cmocka_unit_test_setup_teardown(finding_the_process, set_up, tear_down),
         cmocka_unit_test_setup_teardown(many_at_once, set_up, tear_down),
     };

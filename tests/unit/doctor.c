@@ -730,11 +730,61 @@ static void how_it_is_told(void **state)
     assert_string_equal(findings.list[FINDINGS_MAX - 1].what, "127");
 }
 
+#define QEMU_CONF "/etc/libvirt/qemu.conf"
+
+static void libvirt(void **state)
+{
+    static const struct invented hosts[] = {
+        {.files = {{"/etc/libvirt/hooks/qemu.d/ballast", "#!/bin/sh\n"}},
+         .id = "libvirt-hook",
+         .level = FINDING_OK,
+         .what = "finds"},
+        {.files = {{QEMU_CONF, ""}},
+         .id = "libvirt-hook",
+         .level = FINDING_NOTE,
+         .what = "no hook",
+         .advice = "qemu.d/ballast"},
+        {.files = {{"/etc/libvirt/libvirtd.conf", ""}},
+         .id = "libvirt-device",
+         .level = FINDING_NOTE,
+         .what = "without /dev/userfaultfd",
+         .advice = "set cgroup_device_acl",
+         .fix = "\"/dev/userfaultfd\" ]' >>/etc/libvirt/qemu.conf\nsystemctl try-restart"},
+        {.files = {{QEMU_CONF,
+                    "#cgroup_device_acl = [\n#  \"/dev/userfaultfd\"\n#]\nuser = \"x\"\n"}},
+         .id = "libvirt-device",
+         .level = FINDING_NOTE,
+         .what = "without /dev/userfaultfd",
+         .advice = "set cgroup_device_acl",
+         .fix = ">>/etc/libvirt/qemu.conf"},
+        {.files = {{QEMU_CONF, "user = \"x\"\n  cgroup_device_acl = [\n \"/dev/null\"\n]\n"
+                               "x = \"/dev/userfaultfd\"\n"}},
+         .id = "libvirt-device",
+         .level = FINDING_NOTE,
+         .what = "without /dev/userfaultfd",
+         .advice = "add \"/dev/userfaultfd\" to cgroup_device_acl"},
+        {.files = {{QEMU_CONF, "cgroup_device_acl = [\n \"/dev/null\",\n \"/dev/userfaultfd\"\n]"}},
+         .id = "libvirt-device",
+         .level = FINDING_OK,
+         .what = "lets QEMU have"},
+    };
+    static struct findings findings;
+    struct doctor_host host = make_host("/nonexistent");
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LENGTH(hosts); i++) {
+        check_one(&hosts[i], i, doctor_look_at_libvirt);
+    }
+    doctor_look_at_libvirt(&host, &findings);
+    assert_int_equal(findings.count, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(kernels),
         cmocka_unit_test(permissions),
+        cmocka_unit_test(libvirt),
         cmocka_unit_test(memory),
         cmocka_unit_test(cgroups),
         cmocka_unit_test(kvm),
