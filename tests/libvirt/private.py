@@ -341,10 +341,16 @@ class Session:
         print(f"  {done.stderr.strip()}")
         return done.stderr
 
-    def xml(self, name, memory, current, emulator=None, metadata="", devices="", append=""):
-        """A domain's XML: our small guest, which does what `append` says."""
+    def xml(self, name, memory, current, emulator=None, metadata="", devices="", append="",
+            kernel=True):
+        """A domain's XML: our small guest, which does what `append` says, or none."""
         emulator = emulator or self.folder / "qemu-system-x86_64"
         (GUESTS / f"{name}.serial").unlink(missing_ok=True)
+        boot = f"""<kernel>{GUESTS}/kernel</kernel>
+    <initrd>{GUESTS}/initramfs</initrd>
+    <cmdline>console=ttyS0 panic=-1 {append}</cmdline>""" if kernel else ""
+        serial = f"<serial type='file'><source path='{GUESTS}/{name}.serial'/></serial>" \
+            if kernel else ""
         return f"""<domain type='qemu'>
   <name>{name}</name>
   <metadata>{metadata}</metadata>
@@ -352,15 +358,13 @@ class Session:
   <currentMemory unit='KiB'>{lib.size_to_pages(current) * 4}</currentMemory>
   <os>
     <type arch='x86_64'>hvm</type>
-    <kernel>{GUESTS}/kernel</kernel>
-    <initrd>{GUESTS}/initramfs</initrd>
-    <cmdline>console=ttyS0 panic=-1 {append}</cmdline>
+    {boot}
   </os>
   <features><acpi/></features>
   <on_reboot>restart</on_reboot>
   <devices>
     <emulator>{emulator}</emulator>
-    <serial type='file'><source path='{GUESTS}/{name}.serial'/></serial>
+    {serial}
     <memballoon model='virtio' freePageReporting='on'/>
     {devices}
   </devices>
