@@ -835,6 +835,8 @@ def test_run_hands_over(place):
         "max_bytes": 1 << 30,
         "on_exhaustion": "crash",
         "reserve": True,
+        "target_word": "--target",
+        "balloon_sets_target": False,
         "program": os.path.realpath(path),
     }, config)
     check(isinstance(lock_fd, int) and lock_fd > 2, lock_fd)
