@@ -51,7 +51,7 @@ struct ctl_map_cell map_kind_example(enum ctl_map_kind kind);
 /* Counts the superpages of each kind. */
 void map_count(const struct ctl_map *map, size_t counts[static CTL_MAP_KINDS]);
 
-#define MAP_LABEL_BYTES 12
+#define MAP_LABEL_BYTES 28
 
 /* The label of a row: how far from the start of guest RAM it begins, exactly. At
  * most 9 characters. */
