@@ -269,8 +269,7 @@ int libvirt_domain_read(const char *xml, size_t length, struct libvirt_domain *d
     XML_SetCharacterDataHandler(reader.parser, on_text);
     XML_SetStartDoctypeDeclHandler(reader.parser, on_doctype);
     if (XML_Parse(reader.parser, xml, (int)length, XML_TRUE) != XML_STATUS_OK) {
-        refuse(&reader, "this is not a domain's XML: line %lu: %s; run the hook by libvirt only",
-               XML_GetCurrentLineNumber(reader.parser),
+        refuse(&reader, "this is not a domain's XML: %s; run the hook by libvirt only",
                XML_ErrorString(XML_GetErrorCode(reader.parser)));
     } else {
         conclude(&reader);

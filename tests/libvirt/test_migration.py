@@ -62,7 +62,7 @@ class OtherHost:
 
     def run(self, *words):
         """Runs a program there."""
-        return run("nsenter", "--mount", "--target", self.process.pid, "--", *words)
+        return run("nsenter", "--mount", "--root", "--target", self.process.pid, "--", *words)
 
 
 def migrate(name, *words):
