@@ -37,6 +37,9 @@ static const char help[] =
     "  --no-reserve   do not work ahead to keep free superpages in the cache\n"
     "  --no-balloon   do not add a virtio-balloon to QEMU's arguments; without this\n"
     "                 one is added, unless they have one or the machine takes none\n"
+    "  --balloon-sets-target\n"
+    "                 QMP's balloon sets the target, too, and query-balloon says what\n"
+    "                 the domain owns: for managers that know balloons and not us\n"
     "\n"
     "Examples:\n"
     "  ballast run --target 256M -- qemu-system-x86_64 -m 4G -nographic disk.img\n"
@@ -163,9 +166,13 @@ static int run(int argc, char **argv)
     static struct launch plan = {.target_word = "--target"};
     bool no_balloon = false;
     const struct cli_option options[] = {
-        {"--target", &target, NULL},         {"--name", &name, NULL},
-        {"--on-exhaustion", &policy, NULL},  {"--no-reserve", NULL, &plan.no_reserve},
-        {"--no-balloon", NULL, &no_balloon}, {NULL, NULL, NULL},
+        {"--target", &target, NULL},
+        {"--name", &name, NULL},
+        {"--on-exhaustion", &policy, NULL},
+        {"--no-reserve", NULL, &plan.no_reserve},
+        {"--no-balloon", NULL, &no_balloon},
+        {"--balloon-sets-target", NULL, &plan.balloon_sets_target},
+        {NULL, NULL, NULL},
     };
     char base[PATH_MAX];
     int rest;

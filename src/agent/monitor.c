@@ -12,7 +12,6 @@
 #include "agent/the_guest.h"
 #include "base/clock.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -52,10 +51,7 @@ static command_function *plain_balloon, *plain_query;
 
 static bool resolve(void)
 {
-    const struct {
-        const char *name;
-        void **function;
-    } wanted[] = {
+    const struct qemu_wanted wanted[] = {
         {"qmp_commands", &functions.commands},
         {"qmp_find_command", (void **)&functions.qmp_find_command},
         {"qdict_get_try_int", (void **)&functions.qdict_get_try_int},
@@ -66,13 +62,7 @@ static bool resolve(void)
         {"aio_co_wake", (void **)&functions.aio_co_wake},
         {"qapi_event_send_balloon_change", (void **)&functions.qapi_event_send_balloon_change},
     };
-    for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
-        *wanted[i].function = dlsym(RTLD_DEFAULT, wanted[i].name);
-        if (*wanted[i].function == NULL) {
-            return false;
-        }
-    }
-    return true;
+    return qemu_look_up(wanted, sizeof(wanted) / sizeof(wanted[0]), NULL);
 }
 
 static uint64_t total_bytes(void)

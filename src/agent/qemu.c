@@ -89,15 +89,34 @@ static struct {
                                               void *opaque);
 } functions;
 
-/* Looks for them all: among what QEMU exports, as it does when it is built with modules, and
- * else in the file with its symbols, if that is installed. `missing`, if not NULL, is told of each
- * that is not there. */
+bool qemu_look_up(const struct qemu_wanted *wanted, size_t count, void (*missing)(const char *name))
+{
+    struct symbols symbols = {.file = NULL};
+    bool has_symbols = false, has_looked = false;
+    bool all = true;
+    for (size_t i = 0; i < count; i++) {
+        void *address = dlsym(RTLD_DEFAULT, wanted[i].name);
+        if (address == NULL && !has_looked) {
+            has_looked = true;
+            has_symbols = symbols_open(SYMBOLS_FOLDER, &symbols) == 0;
+        }
+        if (address == NULL && has_symbols) {
+            address = symbols_find(&symbols, wanted[i].name);
+        }
+        if (address == NULL && missing != NULL) {
+            missing(wanted[i].name);
+        }
+        all = all && address != NULL;
+        *wanted[i].address = address;
+    }
+    symbols_close(&symbols);
+    return all;
+}
+
+/* Looks for them all. `missing`, if not NULL, is told of each that is not there. */
 static bool resolve(void (*missing)(const char *name))
 {
-    struct {
-        const char *name;
-        void **function;
-    } wanted[] = {
+    const struct qemu_wanted wanted[] = {
         {"memory_region_from_host", (void **)&functions.memory_region_from_host},
         {"memory_region_name", (void **)&functions.memory_region_name},
         {"memory_region_owner", (void **)&functions.memory_region_owner},
@@ -122,25 +141,7 @@ static bool resolve(void (*missing)(const char *name))
         {"qemu_guest_free_page_hint", (void **)&functions.qemu_guest_free_page_hint},
         {"qemu_add_vm_change_state_handler", (void **)&functions.qemu_add_vm_change_state_handler},
     };
-    struct symbols symbols = {.file = NULL};
-    bool has_symbols = false, has_looked = false;
-    bool all = true;
-    for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
-        *wanted[i].function = dlsym(RTLD_DEFAULT, wanted[i].name);
-        if (*wanted[i].function == NULL && !has_looked) {
-            has_looked = true;
-            has_symbols = symbols_open(SYMBOLS_FOLDER, &symbols) == 0;
-        }
-        if (*wanted[i].function == NULL && has_symbols) {
-            *wanted[i].function = symbols_find(&symbols, wanted[i].name);
-        }
-        all = all && *wanted[i].function != NULL;
-        if (*wanted[i].function == NULL && missing != NULL) {
-            missing(wanted[i].name);
-        }
-    }
-    symbols_close(&symbols);
-    return all;
+    return qemu_look_up(wanted, sizeof(wanted) / sizeof(wanted[0]), missing);
 }
 
 bool qemu_has_all(void (*missing)(const char *name))

@@ -28,6 +28,19 @@ enum qemu_presence qemu_detect(const char *program);
  * name of each function that it does not. For probe.c. */
 bool qemu_has_all(void (*missing)(const char *name));
 
+/* Something to be looked up: its name, and where its address goes. */
+struct qemu_wanted {
+    const char *name;
+    void **address;
+};
+
+/* Looks for functions and variables of QEMU's: among what it exports, as it does when it is
+ * built with modules, and else in the file with its symbols, if that is installed. NULL is
+ * put where one is not found; `missing`, if not NULL, is told its name. Whether all were
+ * found. */
+bool qemu_look_up(const struct qemu_wanted *wanted, size_t count,
+                  void (*missing)(const char *name));
+
 /* A block of memory that QEMU made. Both strings are QEMU's. */
 struct qemu_block {
     const char *name;       /* of the memory region: "pc.ram", "/objects/ram0" */

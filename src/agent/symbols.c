@@ -177,7 +177,8 @@ void *symbols_find(const struct symbols *symbols, const char *name)
         ElfW(Sym) symbol;
 
         memcpy(&symbol, symbols->file + symbols->table + i * sizeof(symbol), sizeof(symbol));
-        if ((symbol.st_info & 0xf) == STT_FUNC && symbol.st_info >> 4 == STB_GLOBAL &&
+        int type = symbol.st_info & 0xf;
+        if ((type == STT_FUNC || type == STT_OBJECT) && symbol.st_info >> 4 == STB_GLOBAL &&
             symbol.st_shndx != SHN_UNDEF && symbol.st_name < symbols->names_bytes &&
             symbols->names_bytes - symbol.st_name >= length &&
             memcmp(symbols->file + symbols->names + symbol.st_name, name, length) == 0) {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Functions of this program that it does not export, by the file with its symbols that
- * distributions make beside each program: /usr/lib/debug/.build-id/XX/REST.debug, of the
- * package that ends in -dbgsym or -debuginfo. It is known by the program's build id, so
- * it fits to the byte or is not found.
+ * Functions and variables of this program that it does not export, by the file with its
+ * symbols that distributions make beside each program: it is known by the program's build
+ * id, so it fits to the byte or is not found. It is /usr/lib/debug/.build-id/XX/REST.debug,
+ * of the package that ends in -dbgsym or -debuginfo.
  */
 #ifndef BALLAST_AGENT_SYMBOLS_H
 #define BALLAST_AGENT_SYMBOLS_H
@@ -27,7 +27,7 @@ struct symbols {
  * kernel said. */
 int symbols_open(const char *folder, struct symbols *symbols);
 
-/* Where a global function of that name is, or NULL. Reads the whole table. */
+/* Where a global function or variable of that name is, or NULL. Reads the whole table. */
 void *symbols_find(const struct symbols *symbols, const char *name);
 
 void symbols_close(struct symbols *symbols);

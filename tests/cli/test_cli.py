@@ -854,6 +854,7 @@ def test_run_options(place):
         (["--on-exhaustion", "pause"], [], {"on_exhaustion": "pause"}, []),
         (["--on-exhaustion=crash"], [], {"on_exhaustion": "crash"}, []),
         (["--no-reserve"], [], {"reserve": False}, []),
+        (["--balloon-sets-target"], [], {"balloon_sets_target": True}, []),
     ]
     for options, words, expected, added in table:
         process = place.start(BALLAST, "run", "--target", "64M", *options, script, *words)

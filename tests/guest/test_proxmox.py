@@ -264,6 +264,12 @@ def test_numa(host):
     stat = Daemon(host).stat()
     lib.check(stat["max_pages"] == lib.size_to_pages(MAXIMUM), stat)
     lib.check(stat["total_pages"] == lib.size_to_pages(TARGET), stat)
+    # `qm set --balloon`, and pvestatd, set the target in this way.
+    qmp = Daemon(host).qmp()
+    qmp.call("balloon", value=256 << 20)
+    stat = Daemon(host).stat()
+    lib.check(stat["total_pages"] == stat["target_pages"] == lib.size_to_pages("256M"), stat)
+    lib.check(qmp.call("query-balloon")["actual"] == 256 << 20, "what the balloon says")
 
 
 def test_refusals(host):
@@ -281,7 +287,6 @@ def test_refusals(host):
     for config, words, expected in [
             (CONFIG.replace("balloon: 192\n", ""), plain, "no target"),
             (CONFIG.replace("balloon: 192", "balloon: 0"), plain, "no target"),
-            (CONFIG.replace("shares: 0\n", ""), plain, "qm set 8006 --shares 0"),
             (CONFIG.replace("balloon: 192", "balloon: 1024"), plain, "above the guest's memory"),
             (CONFIG, host.words(memory=dimm), "block"),
             (CONFIG, host.words(memory=shared), "memory-backend-memfd"),

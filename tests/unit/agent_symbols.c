@@ -16,6 +16,9 @@ int found_by_name(void)
     return 42;
 }
 
+extern int a_variable;
+int a_variable = 7;
+
 static char folder[] = "/tmp/bl-symbols-XXXXXX";
 static char file[512];
 
@@ -60,6 +63,7 @@ static void finds_functions(void **unused)
     assert_int_equal(symbols_open(folder, &symbols), 0);
     void *function = symbols_find(&symbols, "found_by_name");
     assert_ptr_equal(function, (void *)found_by_name);
+    assert_ptr_equal(symbols_find(&symbols, "a_variable"), &a_variable);
     assert_null(symbols_find(&symbols, "found_by_nam"));
     assert_null(symbols_find(&symbols, "found_by_name_"));
     assert_null(symbols_find(&symbols, ""));
