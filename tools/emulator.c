@@ -18,6 +18,7 @@
 
 #include "base/size.h"
 #include "cli.h"
+#include "host/uffd.h"
 #include "launch.h"
 #include "libvirt_request.h"
 #include "qemu_args.h"
@@ -25,6 +26,7 @@
 #include "qemu_options.h"
 
 #define OWN_NAME "ballast-emulator"
+#define DEVICE   "/dev/userfaultfd"
 
 static const char help[] =
     "Usage: ballast-emulator --help\n"
@@ -125,6 +127,30 @@ static int check_arguments(struct launch *plan)
     return 0;
 }
 
+/* May this user serve page faults? libvirt's ways to forbid it have ways of their own to
+ * permit it; all else is for launch_check_host(). 0 or an exit status. */
+static int check_permission(void)
+{
+    int uffd = -1;
+    int ret = uffd_open(&uffd);
+
+    if (ret == 0) {
+        close(uffd);
+    }
+    if (ret != -EPERM && ret != -EACCES) {
+        return 0;
+    }
+    if (access(DEVICE, F_OK) < 0) {
+        cli_error("userfaultfd is not permitted: libvirt gives QEMU a /dev without " DEVICE
+                  "; add it to cgroup_device_acl in /etc/libvirt/qemu.conf and restart libvirt");
+    } else {
+        cli_error("userfaultfd is not permitted: QEMU's user, %lu, may not open " DEVICE
+                  "; let the group kvm have it, and that user be a member ('ballast doctor')",
+                  (unsigned long)geteuid());
+    }
+    return BALLAST_EXIT_REFUSED;
+}
+
 /* Becomes QEMU with the agent in it. Returns only if that fails. */
 static int become_domain(char **argv, const char *base, const struct libvirt_request *request)
 {
@@ -137,6 +163,9 @@ static int become_domain(char **argv, const char *base, const struct libvirt_req
     plan.no_reserve = !request->reserve;
     memcpy(plan.name, request->name, sizeof(plan.name));
     ret = check_arguments(&plan);
+    if (ret == 0) {
+        ret = check_permission();
+    }
     if (ret == 0) {
         ret = launch_check_host(&plan);
     }

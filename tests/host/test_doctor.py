@@ -23,7 +23,7 @@ PATIENCE_S = 120
 
 IDS = {"kernel", "page-size", "uffdio-move", "userfaultfd", "runtime-folder", "memory", "cgroup",
        "cgroup-high", "overcommit", "address-space", "huge-pages", "defrag", "ksm", "swap",
-       "zero-pages", "kvm", "agent", "qemu", "no-qemu"}
+       "zero-pages", "kvm", "agent", "qemu", "no-qemu", "libvirt-hook", "libvirt-device"}
 ALWAYS = {"kernel", "uffdio-move", "userfaultfd", "runtime-folder", "memory", "overcommit",
           "huge-pages", "ksm", "swap", "zero-pages", "kvm", "agent"}
 

@@ -180,5 +180,27 @@ def test_without_hook(session):
     check("hook" in said and "restart libvirtd" in said, said)
 
 
+def test_without_device(session):
+    """without /dev/userfaultfd in QEMU's /dev, or the right to open it, it is said what to do"""
+    session.define("web", "256M", "128M")
+    others = [device for device in private.DEVICES if device != str(private.DEVICE)]
+    try:
+        private.configure(others)
+        session.restart_daemon()
+        said = session.refused("start", "web")
+        check("cgroup_device_acl" in said, said)
+        private.configure(private.DEVICES)
+        session.restart_daemon()
+        os.chmod(private.DEVICE, 0o600)
+        said = session.refused("start", "web")
+        check(f"QEMU's user, {private.QEMU_UID}, may not open" in said, said)
+    finally:
+        os.chmod(private.DEVICE, 0o660)
+    # As doctor says.
+    done = session.ballast("doctor")
+    for text in ("libvirt lets QEMU have /dev/userfaultfd", "libvirt finds Ballast's hook"):
+        check(text in done.stdout, done.stdout)
+
+
 private.run_tests(test_capabilities, test_is_qemu, test_domain, test_destroy, test_does_not_ask,
-                  test_metadata, test_refused, test_names, test_without_hook)
+                  test_metadata, test_refused, test_names, test_without_hook, test_without_device)
