@@ -328,7 +328,7 @@ class Session:
 
     def ballast(self, *words):
         """Runs a ballast command to its end, as root."""
-        return run(lib.build_dir() / "tools/ballast", *words, env=self.environment)
+        return run(lib.build_dir() / "tools/ballast", *words, env=self.environment, limit_s=120)
 
     def virsh(self, *words, limit_s=120):
         """A virsh command that must not fail. Returns what it printed."""
