@@ -36,7 +36,7 @@ static void must(const char *what, int err)
 
 static uint64_t *page_at(pages_t at)
 {
-    return (uint64_t *)haddr_add(host.ram, pages_to_bytes(at)).a;
+    return (uint64_t *)blocks_address(&host.ram, gfn(at)).a;
 }
 
 /* What is in the memory: for each page the word that is not zero, or none. */
@@ -169,7 +169,7 @@ static void close_domain(void)
         fprintf(stderr, "bench_sweep: %s\n", wrong);
         exit(1);
     }
-    haddr_t ram = host.ram;
+    haddr_t ram = blocks_address(&host.ram, gfn(0));
     linux_host_close(&host);
     sys_munmap(ram, pages_to_bytes(2 * pages));
     sys_munmap(haddr(domain.p2m.entries), domain_metadata_bytes(2 * pages));

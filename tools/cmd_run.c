@@ -146,6 +146,7 @@ static int read_qemu(struct launch *plan, const char *given_name, bool no_balloo
         return BALLAST_EXIT_REFUSED;
     }
     plan->max_bytes = args.max_bytes;
+    plan->maxmem_bytes = args.maxmem_bytes;
     ret = choose_name(plan, given_name, args.guest_name);
     qemu_args_free(&args);
     if (ret == 0) {

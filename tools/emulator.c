@@ -112,6 +112,7 @@ static int check_arguments(struct launch *plan)
         return BALLAST_EXIT_REFUSED;
     }
     plan->max_bytes = args.max_bytes;
+    plan->maxmem_bytes = args.maxmem_bytes;
     qemu_args_free(&args);
     if (plan->max_bytes != 0 && plan->target_bytes > plan->max_bytes) {
         char target[SIZE_TEXT_BYTES];

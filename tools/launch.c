@@ -72,11 +72,12 @@ static char *make_configuration(const struct launch *plan, const struct runtime_
 {
     const char *preload = former_preload();
     json_t *json = json_pack(
-        "{s:s, s:s, s:i, s:I, s:I, s:s, s:s, s:b, s:s, s:b}", "name", plan->name, "directory",
+        "{s:s, s:s, s:i, s:I, s:I, s:I, s:s, s:s, s:b, s:s, s:b}", "name", plan->name, "directory",
         dir->path, "lock_fd", dir->lock_fd, "target_bytes", (json_int_t)plan->target_bytes,
-        "max_bytes", (json_int_t)plan->max_bytes, "on_exhaustion", plan->pause ? "pause" : "crash",
-        "program", plan->real_program, "reserve", (int)!plan->no_reserve, "target_word",
-        plan->target_word, "balloon_sets_target", (int)plan->balloon_sets_target);
+        "max_bytes", (json_int_t)plan->max_bytes, "maxmem_bytes", (json_int_t)plan->maxmem_bytes,
+        "on_exhaustion", plan->pause ? "pause" : "crash", "program", plan->real_program, "reserve",
+        (int)!plan->no_reserve, "target_word", plan->target_word, "balloon_sets_target",
+        (int)plan->balloon_sets_target);
     char *text = NULL;
 
     if (json != NULL &&

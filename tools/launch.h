@@ -17,7 +17,8 @@
 /* What is going to be run. */
 struct launch {
     uint64_t target_bytes;
-    uint64_t max_bytes; /* 0: unknown */
+    uint64_t max_bytes;    /* 0: unknown */
+    uint64_t maxmem_bytes; /* what DIMMs may make of it; 0: none, or unknown */
     char name[BALLAST_NAME_MAX_BYTES + 1];
     char program[PATH_MAX];      /* to execute */
     char real_program[PATH_MAX]; /* what /proc/PID/exe will say */

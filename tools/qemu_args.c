@@ -31,8 +31,9 @@ struct reader {
     bool is_cut_short; /* the last option lacks its value */
     char *machine;     /* -machine type= */
     char *guest_name;
+    uint64_t maxmem_bytes;
+    bool has_dimm;
     char *machine_backend;  /* -machine memory-backend= */
-    unsigned numa_backends; /* -numa node,memdev= */
     unsigned backends;      /* -object memory-backend-ram */
     uint64_t backend_bytes; /* the last one's size; 0: not known */
     char *backend_id;
@@ -77,6 +78,10 @@ static int read_memory(const struct qemu_item *item, void *context)
 {
     struct reader *reader = context;
 
+    if (strcmp(item->key, "maxmem") == 0 &&
+        size_parse_qemu(item->value, &reader->maxmem_bytes) < 0) {
+        reader->maxmem_bytes = 0; /* QEMU will say so */
+    }
     if (!qemu_item_is(item, "size", "size")) {
         return 0;
     }
@@ -109,16 +114,6 @@ static int read_machine(const struct qemu_item *item, void *context)
     }
     if (starts_with(item->key, "memory.") || strcmp(item->key, "memory") == 0) {
         reader->sets_memory = true;
-    }
-    return 0;
-}
-
-static int read_numa(const struct qemu_item *item, void *context)
-{
-    struct reader *reader = context;
-
-    if (qemu_item_is(item, "memdev", "type")) {
-        reader->numa_backends++;
     }
     return 0;
 }
@@ -193,6 +188,15 @@ static int read_device(const struct qemu_item *item, void *context)
                       "writes to, and what it writes might be lost; use virtio-scsi-pci",
                       item->value);
     }
+    if (starts_with(item->value, "virtio-mem") || strcmp(item->value, "nvdimm") == 0 ||
+        starts_with(item->value, "virtio-pmem")) {
+        return refuse(
+            reader, -ENOTSUP,
+            "the device %.64s cannot be used: it brings memory with rules of its own, and "
+            "Ballast serves DIMMs only; use pc-dimm, or a larger -m and 'ballast set'",
+            item->value);
+    }
+    reader->has_dimm |= strcmp(item->value, "pc-dimm") == 0;
     reader->has_balloon |= starts_with(item->value, "virtio-balloon");
     return 0;
 }
@@ -222,9 +226,6 @@ static int read_option(const char *name, const char *value, void *context)
     if (strcmp(name, "machine") == 0 || strcmp(name, "M") == 0) {
         return qemu_each_item(value, read_machine, reader);
     }
-    if (strcmp(name, "numa") == 0) {
-        return qemu_each_item_or_member(value, read_numa, reader);
-    }
     if (strcmp(name, "object") == 0) {
         return read_object(reader, value);
     }
@@ -250,26 +251,9 @@ static int read_option(const char *name, const char *value, void *context)
     return 0;
 }
 
-static int check_backends(struct reader *reader)
-{
-    if (reader->backends > 1 || reader->numa_backends > 1) {
-        return refuse(reader, -ENOTSUP,
-                      "guest RAM in more than one memory back end cannot be served: Ballast "
-                      "manages one block; use -m alone, or one memory-backend-ram");
-    }
-    if (reader->backends == 1 && reader->machine_backend == NULL && reader->numa_backends == 0) {
-        return refuse(reader, -ENOTSUP,
-                      "the memory back end '%.64s' beside the machine's own RAM cannot be served: "
-                      "Ballast manages one block; leave it out, or make it the machine's with "
-                      "-machine memory-backend=%.64s",
-                      reader->backend_id, reader->backend_id);
-    }
-    return 0;
-}
-
 static uint64_t find_max(const struct reader *reader, const char *program)
 {
-    if (reader->sets_memory) {
+    if (reader->sets_memory || reader->has_dimm) {
         return 0;
     }
     if (reader->has_size && reader->size_bytes != 0) {
@@ -310,11 +294,9 @@ int qemu_args_read(char *const argv[], struct qemu_args *args, struct qemu_args_
     int ret = qemu_each_option(argv, read_option, &reader, &reader.is_cut_short);
 
     if (ret == 0) {
-        ret = check_backends(&reader);
-    }
-    if (ret == 0) {
         *args = (struct qemu_args){
             .max_bytes = find_max(&reader, argv[0]),
+            .maxmem_bytes = reader.maxmem_bytes,
             .guest_name = reader.guest_name,
             .balloon = find_balloon(&reader, argv),
         };

@@ -10,8 +10,10 @@
 
 struct qemu_args {
     /* Bytes of guest RAM; 0 if the command line does not say (-readconfig, a
-     * machine whose default we do not know). */
+     * machine whose default we do not know), or has DIMMs. */
     uint64_t max_bytes;
+    /* What DIMMs may make of it; 0 if it does not say. */
+    uint64_t maxmem_bytes;
     /* What -name calls the guest, for free(); NULL if nothing. */
     char *guest_name;
     /* The -device that gives the guest a virtio-balloon, static; NULL if it has

@@ -220,6 +220,26 @@ static bool is_map(const char *text, json_int_t superpages)
     return is;
 }
 
+/* Guest RAM has grown by a DIMM: before, there was nothing in its place. */
+static int lengthen_maps(struct trace *trace, size_t superpages)
+{
+    size_t lacking = superpages - trace->superpages;
+
+    for (size_t i = 0; lacking != 0 && i < trace->map_count; i++) {
+        char *longer = NULL;
+        int length = lacking == 1 ? asprintf(&longer, "%sO", trace->maps[i].text)
+                                  : asprintf(&longer, "%sO%zu", trace->maps[i].text, lacking);
+
+        if (length < 0) {
+            return -ENOMEM;
+        }
+        free(trace->maps[i].text);
+        trace->maps[i].text = longer;
+    }
+    trace->superpages = superpages;
+    return 0;
+}
+
 static int take_map(struct reading *reading, const json_t *line, double t_s)
 {
     const char *text = json_string_value(json_object_get(line, "map"));
@@ -231,11 +251,14 @@ static int take_map(struct reading *reading, const json_t *line, double t_s)
     if (!is_map(text, superpages)) {
         return bad(reading, "has no usable map");
     }
-    if (last != NULL && (size_t)superpages != trace->superpages) {
-        return bad(reading, "has a map of another size than those before it");
+    if (last != NULL && (size_t)superpages < trace->superpages) {
+        return bad(reading, "has a smaller map than those before it");
     }
     if (last != NULL && t_s < last->t_s) {
         return bad(reading, "is earlier than the map before it");
+    }
+    if (lengthen_maps(trace, (size_t)superpages) < 0) {
+        return -ENOMEM;
     }
     if (last != NULL && t_s - last->t_s < reading->map_gap_s) {
         return 0;
@@ -247,7 +270,6 @@ static int take_map(struct reading *reading, const json_t *line, double t_s)
     if (map.text == NULL) {
         return -ENOMEM;
     }
-    trace->superpages = (size_t)superpages;
     /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): there is room */
     trace->maps[trace->map_count++] = map;
     if (trace->map_count == MAPS_MAX) {

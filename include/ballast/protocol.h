@@ -11,7 +11,7 @@
  * changes when an existing client could misunderstand the server; the minor
  * number when something was added. */
 #define BALLAST_PROTOCOL_MAJOR 1
-#define BALLAST_PROTOCOL_MINOR 1
+#define BALLAST_PROTOCOL_MINOR 2
 
 /* A request or reply, its newline included, is never longer than this. */
 #define BALLAST_PROTOCOL_LINE_MAX_BYTES 65536

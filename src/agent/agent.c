@@ -10,10 +10,12 @@
 #include "agent/stop.h"
 #include "agent/the_guest.h"
 #include "ctl/lock_holder.h"
+#include "guest/plug.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,8 +28,8 @@
  * that sets up QEMU's machine; constant afterwards. */
 static struct config config;
 static bool active;
-static haddr_t ram_at;
-static pid_t owner_pid; /* of the process that built the domain, not of its forks */
+static atomic_bool built; /* the domain, if only with the first block of RAM */
+static pid_t owner_pid;   /* of the process that built the domain, not of its forks */
 
 bool agent_active(void)
 {
@@ -36,7 +38,8 @@ bool agent_active(void)
 
 bool agent_expects_ram(uint64_t bytes)
 {
-    return active && ram_at.a == 0 && bytes == config.max_bytes;
+    return active && !qemu_machine_is_made() && bytes >= SUPERPAGE_BYTES &&
+           bytes <= max_u64(config.max_bytes, config.maxmem_bytes);
 }
 
 /* Nothing of ours is left for the programs that QEMU may start. */
@@ -199,23 +202,11 @@ static void refuse_unservable(haddr_t at, uint64_t bytes, const struct qemu_bloc
             "moved; use plain -m, or memory-backend-ram without share=on",
             block->name, block->owner_type);
     }
-    if (ram_at.a != 0) {
-        stop(BALLAST_EXIT_REFUSED,
-             "guest RAM '%s' cannot be served: it is a second block of RAM, and a domain has one; "
-             "leave out -numa memdev and memory devices (pc-dimm)",
-             block->name);
-    }
     if (!is_private(at)) {
         stop(BALLAST_EXIT_REFUSED,
              "guest RAM '%s' cannot be served: it is shared memory, and only private memory can be "
              "moved; leave out share=on",
              block->name);
-    }
-    if (config.max_bytes != 0 && bytes != config.max_bytes) {
-        stop(BALLAST_EXIT_REFUSED,
-             "guest RAM '%s' is not what it should be: it has %" PRIu64 " MiB, and -m says %" PRIu64
-             " MiB; make them agree",
-             block->name, MIB(bytes), MIB(config.max_bytes));
     }
     if (at.a % SUPERPAGE_BYTES != 0) {
         stop(BALLAST_EXIT_REFUSED,
@@ -224,6 +215,22 @@ static void refuse_unservable(haddr_t at, uint64_t bytes, const struct qemu_bloc
              "its align option",
              block->name);
     }
+    if (!atomic_load(&built) && config.max_bytes != 0 && bytes > config.max_bytes) {
+        stop(BALLAST_EXIT_REFUSED,
+             "guest RAM '%s' is not what it should be: it has %" PRIu64 " MiB, and -m says %" PRIu64
+             " MiB; make them agree",
+             block->name, MIB(bytes), MIB(config.max_bytes));
+    }
+}
+
+/* What guest RAM may grow to. If the launcher could not tell, we have seen the first block of
+ * it, and reserve address space for four times as much. */
+#define SPAN_UNKNOWN 4
+
+static uint64_t span_of(uint64_t first_bytes)
+{
+    uint64_t known = max_u64(config.max_bytes, config.maxmem_bytes);
+    return known != 0 ? known : SPAN_UNKNOWN * first_bytes;
 }
 
 /* What the guest has given up means nothing to anybody: it need not be read, which
@@ -236,7 +243,33 @@ static void on_round(void)
 /* The guest's balloon driver, once it is up, finds what is asked of it. */
 static void on_ready(void)
 {
+    guest_review_blocks(&the_guest, qemu_block_is_mapped);
+    if (guest_complete(&the_guest) != 0) {
+        const struct guest_problem problem = {.failure = GUEST_FAILED_METADATA};
+        refuse_build(&problem, -EINVAL);
+    }
     qemu_ask_balloon(config.target_bytes);
+}
+
+/* The guest uses a DIMM, or no longer has it: what the balloon leaves the guest is counted
+ * from all that there is, so it is asked again. */
+static void on_taken(void *unused)
+{
+    (void)unused;
+    qemu_ask_balloon_again();
+}
+
+static void on_dimm(haddr_t at, bool used)
+{
+    guest_use(&the_guest, at, used);
+    if (!used) {
+        qemu_ask_balloon_again();
+    }
+}
+
+static bool serves(haddr_t at)
+{
+    return guest_owns(&the_guest, at, 1);
 }
 
 /* Firmware of PCs lives below 1 MiB, in a copy that it made in RAM, and the CPU starts
@@ -273,41 +306,68 @@ static void note_programs(void)
              qemu_version(), path);
 }
 
-void agent_see_block(haddr_t at, uint64_t bytes)
+/* Ends QEMU if the domain cannot be built, or waits for the end if it was destroyed
+ * meanwhile. */
+static void see_built(int err, const struct guest_problem *problem)
 {
-    struct qemu_block block;
-    if (!active || at.a == ram_at.a || qemu_machine_is_made() || !qemu_find_block(at, &block)) {
-        return;
-    }
-    if (strncmp(block.owner_type, "memory-backend-", 15) != 0) {
-        if (config.max_bytes != 0 && bytes == config.max_bytes && ram_at.a == 0 &&
-            block.owner_type[0] == '\0') {
-            stop(BALLAST_EXIT_REFUSED,
-                 "guest RAM '%s' cannot be served: it has no memory backend; choose another "
-                 "-machine",
-                 block.name);
+    progress_end();
+    if (err == -ESHUTDOWN) {
+        for (;;) {
+            pause(); /* destroyed while it was built: the process ends under us */
         }
-        return;
     }
-    refuse_unservable(at, bytes, &block);
+    if (err != 0) {
+        refuse_build(problem, err);
+    }
+}
+
+/* Guest RAM after the first block, while the machine is made. */
+static void see_another(haddr_t at, uint64_t bytes, const struct qemu_block *block)
+{
+    struct guest_problem problem;
+    int err = guest_plug(&the_guest, at, bytes, true, &problem);
+    if (err == -ENOSPC) {
+        stop(BALLAST_EXIT_REFUSED,
+             "guest RAM '%s' cannot be served: with it there is more than -m's size and maxmem "
+             "say, or more than %d blocks; give the guest less, or say maxmem",
+             block->name, BLOCKS_MAX);
+    }
+    if (err == -EINVAL) {
+        stop(BALLAST_EXIT_REFUSED,
+             "guest RAM '%s' cannot be served: where there is more than one block, superpages "
+             "must not be cut short; make the size of each a multiple of 2 MiB",
+             block->name);
+    }
+    see_built(err, &problem);
+}
+
+static void see_first(haddr_t at, uint64_t bytes)
+{
     if (qemu_require_discards() != 0) {
         stop(BALLAST_EXIT_REFUSED,
              "guest RAM cannot be served: a device of this guest pins all of its RAM (VFIO, SEV or "
              "RDMA), so that nothing can be moved; leave that device out");
     }
     static const struct qemu_hooks hooks = {
-        .ready = on_ready, .reset = on_reset, .round = on_round};
+        .ready = on_ready,
+        .reset = on_reset,
+        .round = on_round,
+        .serves = serves,
+        .dimm = on_dimm,
+    };
     const struct guest_options options = {
+        .span_bytes = span_of(bytes),
         .reserve = config.reserve,
         .on_event = on_event,
         .on_building = on_building,
+        .on_taken = on_taken,
         .on_unserved = the_guest_unserved,
         .on_broken = the_guest_broken,
     };
     qemu_set_hooks(&hooks);
     note_programs();
     the_guest_policy = (struct the_guest_policy){.pause = config.pause, .programs = programs};
-    ram_at = at;
+    atomic_store(&built, true);
     owner_pid = getpid();
     lock_holder_write_pid(config.lock_fd);
     int err = control_start(&config);
@@ -319,15 +379,7 @@ void agent_see_block(haddr_t at, uint64_t bytes)
     }
     struct guest_problem problem;
     err = guest_build(&the_guest, at, bytes, config.target_bytes, &options, &problem);
-    progress_end();
-    if (err == -ESHUTDOWN) {
-        for (;;) {
-            pause(); /* destroyed while it was built: the process ends under us */
-        }
-    }
-    if (err != 0) {
-        refuse_build(&problem, err);
-    }
+    see_built(err, &problem);
     err = config.balloon_sets_target ? monitor_take_over() : 0;
     if (err != 0) {
         stop(
@@ -336,4 +388,56 @@ void agent_see_block(haddr_t at, uint64_t bytes)
             "or newer",
             err == -ENOSYS ? "this QEMU does not export what that takes" : strerror(-err));
     }
+}
+
+void agent_see_block(haddr_t at, uint64_t bytes)
+{
+    struct qemu_block block;
+    if (!active || guest_owns(&the_guest, at, bytes) || !qemu_find_block(at, &block)) {
+        return;
+    }
+    bool starting = !qemu_machine_is_made();
+    if (strncmp(block.owner_type, "memory-backend-", 15) != 0) {
+        if (starting && config.max_bytes != 0 && bytes == config.max_bytes &&
+            !atomic_load(&built) && block.owner_type[0] == '\0') {
+            stop(BALLAST_EXIT_REFUSED,
+                 "guest RAM '%s' cannot be served: it has no memory backend; choose another "
+                 "-machine",
+                 block.name);
+        }
+    } else if (!starting) {
+        /* For a DIMM, perhaps: who plugs one whose memory we do not serve is told. */
+        struct guest_problem problem;
+        if (strcmp(block.owner_type, "memory-backend-ram") == 0 && is_private(at)) {
+            guest_plug(&the_guest, at, bytes, false, &problem);
+        }
+    } else {
+        refuse_unservable(at, bytes, &block);
+        if (atomic_load(&built)) {
+            see_another(at, bytes, &block);
+        } else {
+            see_first(at, bytes);
+        }
+    }
+}
+
+int agent_set_policy(haddr_t at, uint64_t bytes, const struct memory_policy *policy)
+{
+    if (qemu_machine_is_made()) {
+        /* What is in the cache came from anywhere: for a DIMM it is too late. */
+        return -EOPNOTSUPP;
+    }
+    int err = guest_set_policy(&the_guest, at, bytes, policy);
+    if (err == -EOPNOTSUPP) {
+        stop(BALLAST_EXIT_REFUSED,
+             "the host's NUMA nodes cannot be chosen by block: pages move between the blocks of "
+             "guest RAM; give all memory back ends the same host-nodes and policy");
+    }
+    if (err != 0) {
+        stop(BALLAST_EXIT_REFUSED,
+             "guest RAM cannot be on the NUMA nodes that host-nodes names: %s; free memory on "
+             "those nodes, lower --target, or name others",
+             strerror(-err));
+    }
+    return 0;
 }

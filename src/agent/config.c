@@ -48,6 +48,10 @@ static const char *fill(const json_t *root, struct config *config)
     if (!read_bytes(json_object_get(root, "max_bytes"), &config->max_bytes)) {
         return "no max_bytes";
     }
+    const json_t *maxmem = json_object_get(root, "maxmem_bytes");
+    if (maxmem != NULL && !read_bytes(maxmem, &config->maxmem_bytes)) {
+        return "maxmem_bytes is no number of bytes";
+    }
     const json_t *on_exhaustion = json_object_get(root, "on_exhaustion");
     const json_t *reserve = json_object_get(root, "reserve");
     if (on_exhaustion != NULL) {

@@ -17,6 +17,7 @@ struct config {
     int lock_fd;
     uint64_t target_bytes;
     uint64_t max_bytes;       /* 0: unknown */
+    uint64_t maxmem_bytes;    /* what DIMMs may make of it; 0: none, or unknown */
     bool pause;               /* on exhaustion: wait for a larger target instead of ending */
     bool reserve;             /* keep a reserve of cached superpages */
     bool balloon_sets_target; /* QMP's balloon sets the target, too */

@@ -76,8 +76,8 @@ static int query_domain(void *owner, const json_t *arguments, json_t **result,
         {"cache_superpages", r.cache_superpages},
         {"growing_pages", r.growing_pages},
         {"growing_ready_pages", r.growing_ready_pages},
-        {"ram_start", r.ram.a},
-        {"ram_bytes", r.ram_bytes},
+        {"ram_start", r.ram[0].at.a},
+        {"ram_bytes", r.ram[0].bytes},
         {"cache_start", r.cache.a},
         {"cache_bytes", r.cache_bytes},
     };
@@ -87,6 +87,12 @@ static int query_domain(void *owner, const json_t *arguments, json_t **result,
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
         json_object_set_new(reply, numbers[i].key, json_integer((json_int_t)numbers[i].value));
     }
+    json_t *blocks = json_array();
+    for (unsigned i = 0; i < r.blocks; i++) {
+        json_array_append_new(blocks, json_pack("{s:I, s:I}", "start", (json_int_t)r.ram[i].at.a,
+                                                "bytes", (json_int_t)r.ram[i].bytes));
+    }
+    json_object_set_new(reply, "ram_blocks", blocks);
     *result = reply;
     return 0;
 }

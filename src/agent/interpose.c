@@ -12,6 +12,7 @@
 #include "agent/agent.h"
 #include "agent/references.h"
 #include "agent/the_guest.h"
+#include "guest/plug.h"
 #include "host/sys.h"
 
 #include <errno.h>
@@ -28,6 +29,8 @@ EXPORT void *mmap64(void *address, size_t length, int protection, int flags, int
 EXPORT int munmap(void *address, size_t length);
 EXPORT void *mremap(void *old, size_t old_size, size_t new_size, int flags, ...);
 EXPORT int mlockall(int flags);
+EXPORT long mbind(void *address, unsigned long length, int mode, const unsigned long *nodes,
+                  unsigned long max_node, unsigned int flags);
 EXPORT int open64(const char *path, int flags, ...);
 /* What a fortified build calls where no mode is given. */
 EXPORT int open64_without_mode(const char *path, int flags) __asm__("__open64_2");
@@ -101,8 +104,9 @@ void *mmap64(void *address, size_t length, int protection, int flags, int fd, of
 
 int munmap(void *address, size_t length)
 {
-    if (guest_owns(&the_guest, haddr(address), length)) {
-        guest_die(&the_guest); /* QEMU frees guest RAM only when it is done with it */
+    if (guest_owns(&the_guest, haddr(address), length) &&
+        !guest_unplug(&the_guest, haddr(address), length)) {
+        return 0; /* nobody asks what became of it, and nobody will use it */
     }
     int err = sys_munmap(haddr(address), length);
     return err == 0 ? 0 : fail(-err);
@@ -120,6 +124,19 @@ void *mremap(void *old, size_t old_size, size_t new_size, int flags, ...)
         return MAP_FAILED;
     }
     return (void *)syscall(SYS_mremap, old, old_size, new_size, flags, target);
+}
+
+/* For a memory back end with host-nodes and policy. */
+long mbind(void *address, unsigned long length, int mode, const unsigned long *nodes,
+           unsigned long max_node, unsigned int flags)
+{
+    struct memory_policy policy;
+    if (!guest_owns(&the_guest, haddr(address), length)) {
+        return syscall(SYS_mbind, address, length, mode, nodes, max_node, flags);
+    }
+    int err = policy_read(&policy, mode, nodes, max_node);
+    err = err != 0 ? err : agent_set_policy(haddr(address), length, &policy);
+    return err == 0 ? 0 : fail(-err);
 }
 
 int mlockall(int flags)

@@ -11,10 +11,11 @@
 static char letter_of(const struct p2m *p2m, p2m_index_t index)
 {
     const struct p2m_entry *entry = &p2m->entries[index];
+    pages_t size = p2m_superpage_pages(p2m, index);
     const struct ctl_map_counts counts = {
-        .size = p2m_superpage_pages(p2m, index),
+        .size = size,
         .ram = entry->ram,
-        .out = entry->out,
+        .out = entry->flags & P2M_ABSENT ? size : entry->out,
         .given = entry->given,
         .huge = (entry->flags & P2M_HUGE) != 0,
     };
@@ -23,9 +24,10 @@ static char letter_of(const struct p2m *p2m, p2m_index_t index)
 
 size_t map_letters(size_t from, size_t room, char *letters, size_t *superpages)
 {
-    /* Neither changes once there is a domain. */
     const struct p2m *p2m = &the_guest.domain.p2m;
-    size_t count = guest_exists(&the_guest) ? p2m->count : 0;
+    lock_acquire(&the_guest.lock);
+    size_t count = guest_exists(&the_guest) ? p2m->count : 0; /* it never falls */
+    lock_release(&the_guest.lock);
     size_t end = from >= count ? from : min_u64(count, from + room);
     for (size_t at = from; at < end;) {
         size_t step_end = min_u64(end, at + STEP_SUPERPAGES);

@@ -93,7 +93,7 @@ static void add_counts(struct text *text, const struct domain *d)
 /* What the ledgers say of the place where it was noticed. */
 static void add_place(struct text *text, const struct domain *d, gfn_t at)
 {
-    if (at.n >= d->p2m.max_pages) {
+    if (!p2m_exists(&d->p2m, at, 1)) {
         return;
     }
     const struct p2m_entry *entry = &d->p2m.entries[p2m_index(at)];

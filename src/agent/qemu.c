@@ -58,12 +58,18 @@ struct version_info {
 
 /* From QEMU 7.2 to 10.0 without change: include/exec/memory.h, qom/object.h,
  * sysemu/reset.h, sysemu/runstate.h, sysemu/sysemu.h, block/aio.h,
- * qapi/error.h, qapi/qmp/qdict.h, hw/qdev-core.h, migration/postcopy-ram.h, and
+ * qapi/error.h, qapi/qmp/qdict.h, sysemu/hostmem.h, hw/qdev-core.h, migration/postcopy-ram.h, and
  * what is made from qapi/machine.json and qapi/control.json. */
 static struct {
     void *(*memory_region_from_host)(void *host, uint64_t *offset);
     const char *(*memory_region_name)(const void *region);
     void *(*memory_region_owner)(void *region);
+    bool (*memory_region_is_mapped)(void *region);
+    void *(*host_memory_backend_get_memory)(void *backend);
+    void *(*memory_region_get_ram_ptr)(void *region);
+    void *(*object_get_objects_root)(void);
+    void *(*object_resolve_path_component)(void *parent, const char *part);
+    void *(*object_property_get_link)(void *object, const char *name, void **error);
     const char *(*object_get_typename)(const void *object);
     int (*ram_block_discard_require)(bool state);
     void (*qemu_add_machine_init_done_notifier)(struct notifier *notifier);
@@ -120,6 +126,12 @@ static bool resolve(void (*missing)(const char *name))
         {"memory_region_from_host", (void **)&functions.memory_region_from_host},
         {"memory_region_name", (void **)&functions.memory_region_name},
         {"memory_region_owner", (void **)&functions.memory_region_owner},
+        {"memory_region_is_mapped", (void **)&functions.memory_region_is_mapped},
+        {"host_memory_backend_get_memory", (void **)&functions.host_memory_backend_get_memory},
+        {"memory_region_get_ram_ptr", (void **)&functions.memory_region_get_ram_ptr},
+        {"object_get_objects_root", (void **)&functions.object_get_objects_root},
+        {"object_resolve_path_component", (void **)&functions.object_resolve_path_component},
+        {"object_property_get_link", (void **)&functions.object_property_get_link},
         {"object_get_typename", (void **)&functions.object_get_typename},
         {"ram_block_discard_require", (void **)&functions.ram_block_discard_require},
         {"qemu_add_machine_init_done_notifier",
@@ -178,6 +190,13 @@ bool qemu_find_block(haddr_t at, struct qemu_block *block)
         .owner_type = owner != NULL ? functions.object_get_typename(owner) : "",
     };
     return true;
+}
+
+bool qemu_block_is_mapped(haddr_t at)
+{
+    uint64_t offset;
+    void *region = functions.memory_region_from_host((void *)at.a, &offset);
+    return region != NULL && functions.memory_region_is_mapped(region);
 }
 
 int qemu_require_discards(void)
@@ -268,18 +287,64 @@ void qemu_skip(haddr_t at, uint64_t bytes)
     functions.qemu_guest_free_page_hint((void *)at.a, bytes);
 }
 
-/* A memory device (pc-dimm, nvdimm, virtio-mem) that comes later brings RAM that
- * is not the domain's; and some devices write to guest RAM where we cannot see it. */
+/* Where the memory of a back end is; nowhere if there is none. */
+static haddr_t memory_of(void *backend)
+{
+    void *region = backend != NULL ? functions.host_memory_backend_get_memory(backend) : NULL;
+    return haddr(region != NULL ? functions.memory_region_get_ram_ptr(region) : NULL);
+}
+
+/* Whether a memory device is a DIMM whose memory is the domain's. */
+static bool is_served(const char *driver, const char *memdev)
+{
+    void *backend =
+        functions.object_resolve_path_component(functions.object_get_objects_root(), memdev);
+    bool is_memory = backend != NULL &&
+                     strncmp(functions.object_get_typename(backend), "memory-backend-", 15) == 0;
+    haddr_t at = memory_of(is_memory ? backend : NULL);
+    return driver != NULL && strcmp(driver, "pc-dimm") == 0 && at.a != 0 && hooks.serves(at);
+}
+
+/* Called for each device that becomes real or goes. A DIMM's memory is mapped after the
+ * first, and was unmapped before the second. */
+static void on_dimm(void *device, bool plugged)
+{
+    if (qemu_machine_is_made() && strcmp(functions.object_get_typename(device), "pc-dimm") == 0) {
+        haddr_t at = memory_of(functions.object_property_get_link(device, "memdev", NULL));
+        if (at.a != 0) {
+            hooks.dimm(at, plugged);
+        }
+    }
+}
+
+static void on_realize(struct device_listener *self, void *device)
+{
+    (void)self;
+    on_dimm(device, true);
+}
+
+static void on_unrealize(struct device_listener *self, void *device)
+{
+    (void)self;
+    on_dimm(device, false);
+}
+
+/* Memory devices other than a DIMM of ours (nvdimm, virtio-mem, one whose memory is shared
+ * or more than there is room for) bring RAM that is not the domain's; and some devices
+ * write to guest RAM where we cannot see it. */
 static bool on_device(struct device_listener *self, const void *options, bool from_json,
                       void **error)
 {
     (void)self;
     (void)from_json;
-    if (qemu_machine_is_made() && functions.qdict_get_try_str(options, "memdev") != NULL) {
+    const char *memdev = functions.qdict_get_try_str(options, "memdev");
+    const char *driver = functions.qdict_get_try_str(options, "driver");
+    if (memdev != NULL && !is_served(driver, memdev)) {
         qemu_set_error(error,
-                       "memory cannot be added to this guest: Ballast serves the RAM that it was "
-                       "started with, and no other; use 'ballast set', up to what -m says");
-    } else if (references_unseen_by(functions.qdict_get_try_str(options, "driver"))) {
+                       "this memory cannot be added to the guest: Ballast serves a pc-dimm of a "
+                       "memory-backend-ram without share=on, whose size is a multiple of 2 MiB, "
+                       "up to -m's maxmem; use one, or 'ballast set' up to what -m says");
+    } else if (references_unseen_by(driver)) {
         qemu_set_error(error,
                        "the host's kernel does not pin the memory that vhost-scsi writes to, and "
                        "under Ballast what it writes might be lost; use virtio-scsi-pci");
@@ -318,7 +383,8 @@ void qemu_set_hooks(const struct qemu_hooks *the_hooks)
     static struct notifier wakeup = {.notify = on_wakeup};
     static struct asking_notifier postcopy = {.notify = on_postcopy};
     static struct asking_notifier precopy = {.notify = on_precopy};
-    static struct device_listener devices = {.hide_device = on_device};
+    static struct device_listener devices = {
+        .realize = on_realize, .unrealize = on_unrealize, .hide_device = on_device};
     hooks = *the_hooks;
     functions.qemu_add_machine_init_done_notifier(&ready);
     functions.qemu_register_wakeup_notifier(&wakeup);
@@ -345,10 +411,15 @@ void qemu_call(void (*function)(void *opaque), void *opaque)
                                            "ballast");
 }
 
+void qemu_ask_balloon_again(void)
+{
+    if (atomic_load(&machine_ready) && atomic_load(&balloon_bytes) != 0) {
+        qemu_call(set_balloon, NULL);
+    }
+}
+
 void qemu_ask_balloon(uint64_t bytes)
 {
     atomic_store(&balloon_bytes, bytes);
-    if (atomic_load(&machine_ready)) {
-        qemu_call(set_balloon, NULL);
-    }
+    qemu_ask_balloon_again();
 }

@@ -52,6 +52,10 @@ struct qemu_block {
  * madvise(MADV_HUGEPAGE) on (ram_block_add in system/physmem.c). */
 bool qemu_find_block(haddr_t at, struct qemu_block *block);
 
+/* Whether the block that starts at an address is mapped in the guest's address space. As
+ * above. */
+bool qemu_block_is_mapped(haddr_t at);
+
 /* Tells QEMU that RAM must stay discardable, which is what it calls memory
  * that may move: devices that would pin all of it (VFIO, SEV, RDMA) then fail to
  * start. -EBUSY if one of them is there already. */
@@ -66,18 +70,25 @@ int qemu_require_discards(void);
  *           to RAM. What QEMU puts into RAM for a start is put there afterwards
  *   round   a round of a migration, or of saving a snapshot, begins: what it need
  *           not read may be told it by qemu_skip. On the thread that migrates
+ *   serves  whether memory at an address is the domain's: a DIMM (pc-dimm) of such
+ *           memory may be added while the guest runs. Asked, not told
+ *   dimm    the memory at an address, which the domain serves, is about to be the
+ *           guest's, because a DIMM is plugged, or is so no longer. From when the
+ *           machine is made
  */
 struct qemu_hooks {
     void (*ready)(void);
     void (*reset)(void);
     void (*round)(void);
+    bool (*serves)(haddr_t at);
+    void (*dimm)(haddr_t at, bool plugged);
 };
 
 /*
  * Sets the hooks, once, on QEMU's main thread while it makes the machine. From
  * then on QEMU refuses, with an error of ours to whoever asks for it, what would
  * undo PoD later: to be the destination of a postcopy migration, and memory
- * devices that are added when the machine is made.
+ * devices whose memory the domain does not serve.
  */
 void qemu_set_hooks(const struct qemu_hooks *hooks);
 
@@ -89,8 +100,8 @@ const char *qemu_version(void);
  * nobody holds who waits for a page of guest RAM, but for the calling thread. */
 void qemu_skip(haddr_t at, uint64_t bytes);
 
-/* Whether QEMU has made its machine: blocks that come later are no part of the
- * guest's RAM, for on_device() in qemu.c keeps them out. From any thread. */
+/* Whether QEMU has made its machine: blocks that come later are for DIMMs that are
+ * yet to be plugged, or for something else. From any thread. */
 bool qemu_machine_is_made(void);
 
 /* Has QEMU's main thread call a function, soon, with QEMU's big lock. From any thread. */
@@ -102,5 +113,8 @@ void qemu_set_error(void **error, const char *text);
 /* Asks the guest's balloon to leave the guest that many bytes; the main thread
  * passes it on. Does nothing if there is no balloon. From any thread. */
 void qemu_ask_balloon(uint64_t bytes);
+
+/* Asks it for the same again, once the main thread has done what it is at. */
+void qemu_ask_balloon_again(void);
 
 #endif

@@ -8,26 +8,27 @@
 
 #include <errno.h>
 
-static size_t p2m_part_bytes(pages_t max_pages)
+static size_t p2m_part_bytes(pages_t span_pages)
 {
-    return (p2m_metadata_bytes(max_pages) + 63) / 64 * 64;
+    return (p2m_metadata_bytes(span_pages) + 63) / 64 * 64;
 }
 
-size_t domain_metadata_bytes(pages_t max_pages)
+size_t domain_metadata_bytes(pages_t span_pages)
 {
-    return p2m_part_bytes(max_pages) + cache_metadata_bytes(cache_slots_for(max_pages));
+    return p2m_part_bytes(span_pages) + cache_metadata_bytes(cache_slots_for(span_pages));
 }
 
-pages_t domain_cache_span_pages(pages_t max_pages)
+pages_t domain_cache_span_pages(pages_t span_pages)
 {
-    return cache_slots_for(max_pages) * SUPERPAGE_PAGES;
+    return cache_slots_for(span_pages) * SUPERPAGE_PAGES;
 }
 
 int domain_init(struct domain *domain, const struct domain_config *config,
                 const struct engine_ops *ops, void *host, void *metadata)
 {
     pages_t max = config->max_pages, target = config->target_pages;
-    if (max < SUPERPAGE_PAGES || max > bytes_to_pages(MAX_DOMAIN_BYTES) ||
+    pages_t span = max_u64(max, config->span_pages);
+    if (max < SUPERPAGE_PAGES || span > bytes_to_pages(MAX_DOMAIN_BYTES) ||
         target < SUPERPAGE_PAGES || target > max) {
         return -EINVAL;
     }
@@ -37,8 +38,8 @@ int domain_init(struct domain *domain, const struct domain_config *config,
         .ops = ops,
         .host = host,
     };
-    p2m_init(&domain->p2m, max, metadata);
-    cache_init(&domain->cache, cache_slots_for(max), (char *)metadata + p2m_part_bytes(max));
+    p2m_init(&domain->p2m, max, span, metadata);
+    cache_init(&domain->cache, cache_slots_for(span), (char *)metadata + p2m_part_bytes(span));
     return 0;
 }
 
@@ -157,7 +158,7 @@ static int populate_out(struct domain *domain, gfn_t at)
 int domain_populate(struct domain *domain, gfn_t at)
 {
     int err = domain_refuses(domain);
-    if (err != 0 || at.n >= domain->p2m.max_pages) {
+    if (err != 0 || !p2m_exists(&domain->p2m, at, 1)) {
         return err ? err : -EINVAL;
     }
     domain->counters.faults++;
@@ -178,7 +179,7 @@ int domain_populate(struct domain *domain, gfn_t at)
 int domain_discard(struct domain *domain, gfn_t at, pages_t pages)
 {
     int err = domain_refuses(domain);
-    if (err != 0 || at.n > domain->p2m.max_pages || pages > domain->p2m.max_pages - at.n) {
+    if (err != 0 || !p2m_exists(&domain->p2m, at, pages)) {
         return err ? err : -EINVAL;
     }
     while (pages != 0) {
@@ -209,6 +210,28 @@ int domain_discard(struct domain *domain, gfn_t at, pages_t pages)
         pages -= done;
     }
     return 0;
+}
+
+int domain_plug(struct domain *domain, pages_t pages, gfn_t *at)
+{
+    int err = domain_refuses(domain);
+    return err != 0 ? err : p2m_plug(&domain->p2m, pages, at);
+}
+
+int domain_unplug(struct domain *domain, gfn_t at, pages_t pages)
+{
+    struct p2m *p2m = &domain->p2m;
+    int err = domain_refuses(domain);
+    if (err != 0 || !p2m_exists(p2m, at, pages) || at.n % SUPERPAGE_PAGES != 0 ||
+        pages % SUPERPAGE_PAGES != 0 || pages > p2m->max_pages - SUPERPAGE_PAGES) {
+        return err ? err : -EINVAL;
+    }
+    err = p2m_unplug(p2m, at, pages);
+    if (err == 0 && domain->target_pages > p2m->max_pages) {
+        domain->target_pages = p2m->max_pages;
+        domain->shrinking = domain->total_pages > domain->target_pages;
+    }
+    return err;
 }
 
 int domain_set_target(struct domain *domain, pages_t target_pages)

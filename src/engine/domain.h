@@ -70,6 +70,7 @@ struct domain_counters {
 
 struct domain_config {
     pages_t max_pages;    /* at least one superpage, at most 16 TiB */
+    pages_t span_pages;   /* what it may grow to by domain_plug; 0: max_pages */
     pages_t target_pages; /* at least one superpage, at most max_pages */
 };
 
@@ -105,15 +106,15 @@ struct domain {
 
 /* Bytes of zeroed memory that domain_init needs for such a domain; see
  * p2m_metadata_bytes and cache_metadata_bytes for how little of it is used. */
-size_t domain_metadata_bytes(pages_t max_pages);
+size_t domain_metadata_bytes(pages_t span_pages);
 
 /* Pages of address space that the cache of such a domain spans: the cfns that
  * operations are given lie below this. */
-pages_t domain_cache_span_pages(pages_t max_pages);
+pages_t domain_cache_span_pages(pages_t span_pages);
 
 /*
  * Makes a domain: all gfns POD, the cache empty. `metadata` is zeroed, 8-byte
- * aligned, domain_metadata_bytes(max) long; it, `ops` and `host` stay the
+ * aligned, domain_metadata_bytes(span) long; it, `ops` and `host` stay the
  * caller's and must outlive the domain. -EINVAL if the configuration is out of
  * range.
  */
@@ -171,6 +172,25 @@ int domain_decrease_reservation(struct domain *domain, gfn_t at, pages_t pages);
 /* It deflates: OUT becomes POD, GIVEN becomes RAM. Also what a reset of the
  * guest means for all it had given up. Work: proportional to `pages`. */
 int domain_increase_reservation(struct domain *domain, gfn_t at, pages_t pages);
+
+/*
+ * The guest is given more memory, `pages` of it, a multiple of 512: from *at on, all POD.
+ * max grows by that, and the target stays. -ENOSPC if there is no room for it in one
+ * piece; -EINVAL if max is no multiple of 2 MiB. Work: a pass over the entries.
+ */
+int domain_plug(struct domain *domain, pages_t pages, gfn_t *at);
+
+/*
+ * Superpages are taken from the guest. -EBUSY if any of their pages is in place:
+ * domain_decrease_reservation and domain_collect come first. The target becomes max, if
+ * it was more than what is left. -EINVAL if less than a superpage would be left. Work:
+ * proportional to `pages`.
+ */
+int domain_unplug(struct domain *domain, gfn_t at, pages_t pages);
+
+/* Collects what is GIVEN of [at, at + pages), whole superpages, into the cache. What is
+ * in use after all is RAM then; what is busy stays. Work: proportional to `pages`. */
+int domain_collect(struct domain *domain, gfn_t at, pages_t pages);
 
 /*
  * Changes the target. -EINVAL if it is below one superpage or above max.

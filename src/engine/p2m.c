@@ -2,10 +2,11 @@
 #include "engine/p2m.h"
 
 #include <assert.h>
+#include <errno.h>
 
-static p2m_index_t superpages_of(pages_t max_pages)
+static p2m_index_t superpages_of(pages_t pages)
 {
-    return (p2m_index_t)((max_pages + SUPERPAGE_PAGES - 1) / SUPERPAGE_PAGES);
+    return (p2m_index_t)((pages + SUPERPAGE_PAGES - 1) / SUPERPAGE_PAGES);
 }
 
 /* The entries' part of the metadata, rounded up so that the splits are aligned. */
@@ -14,30 +15,106 @@ static size_t entries_bytes(p2m_index_t count)
     return ((size_t)count * sizeof(struct p2m_entry) + 63) / 64 * 64;
 }
 
-size_t p2m_metadata_bytes(pages_t max_pages)
+size_t p2m_metadata_bytes(pages_t span_pages)
 {
-    p2m_index_t count = superpages_of(max_pages);
-    return entries_bytes(count) + (size_t)count * sizeof(struct p2m_split);
+    p2m_index_t room = superpages_of(span_pages);
+    return entries_bytes(room) + (size_t)room * sizeof(struct p2m_split);
 }
 
-void p2m_init(struct p2m *p2m, pages_t max_pages, void *metadata)
+void p2m_init(struct p2m *p2m, pages_t max_pages, pages_t span_pages, void *metadata)
 {
-    p2m_index_t count = superpages_of(max_pages);
+    p2m_index_t room = superpages_of(span_pages);
     *p2m = (struct p2m){
         .max_pages = max_pages,
-        .count = count,
+        .end_pages = max_pages,
+        .room = room,
+        .count = superpages_of(max_pages),
         .oldest = P2M_NONE,
         .newest = P2M_NONE,
         .sweep_hand = P2M_NONE,
         .eager_hand = P2M_NONE,
         .entries = metadata,
-        .splits = (void *)((char *)metadata + entries_bytes(count)),
+        .splits = (void *)((char *)metadata + entries_bytes(room)),
     };
+}
+
+static bool is_absent(const struct p2m *p2m, p2m_index_t index)
+{
+    return p2m->entries[index].flags & P2M_ABSENT;
+}
+
+bool p2m_exists(const struct p2m *p2m, gfn_t at, pages_t pages)
+{
+    if (at.n > p2m->end_pages || pages > p2m->end_pages - at.n) {
+        return false;
+    }
+    bool all = true;
+    if (p2m->max_pages != p2m->end_pages && pages != 0) {
+        p2m_index_t last = p2m_index(gfn_add(at, pages - 1));
+        for (p2m_index_t i = p2m_index(at); all && i <= last; i++) {
+            all = !is_absent(p2m, i);
+        }
+    }
+    return all;
+}
+
+/* The first of so many absent superpages in a row, those behind the last one included. */
+static p2m_index_t find_absent(const struct p2m *p2m, p2m_index_t wanted)
+{
+    p2m_index_t run = 0, index = 0;
+    for (; index < p2m->count && run < wanted; index++) {
+        run = is_absent(p2m, index) ? run + 1 : 0;
+    }
+    return index - run;
+}
+
+int p2m_plug(struct p2m *p2m, pages_t pages, gfn_t *at)
+{
+    if (pages == 0 || pages % SUPERPAGE_PAGES != 0 || p2m->end_pages % SUPERPAGE_PAGES != 0) {
+        return -EINVAL;
+    }
+    if (pages > p2m->room * SUPERPAGE_PAGES) {
+        return -ENOSPC;
+    }
+    p2m_index_t first = find_absent(p2m, superpages_of(pages));
+    if (superpages_of(pages) > p2m->room - first) {
+        return -ENOSPC;
+    }
+    p2m_index_t end = first + superpages_of(pages);
+    for (p2m_index_t i = first; i < end; i++) {
+        p2m->entries[i].flags = 0;
+    }
+    if (end > p2m->count) {
+        p2m->count = end;
+        p2m->end_pages = p2m_first_gfn(end).n;
+    }
+    p2m->max_pages += pages;
+    *at = p2m_first_gfn(first);
+    return 0;
+}
+
+int p2m_unplug(struct p2m *p2m, gfn_t at, pages_t pages)
+{
+    p2m_index_t first = p2m_index(at), count = (p2m_index_t)(pages / SUPERPAGE_PAGES);
+    for (p2m_index_t i = 0; i < count; i++) {
+        const struct p2m_entry *entry = &p2m->entries[first + i];
+        if (entry->ram != 0 || entry->given != 0) {
+            return -EBUSY;
+        }
+    }
+    for (p2m_index_t i = first; i < first + count; i++) {
+        struct p2m_entry *entry = &p2m->entries[i];
+        p2m->out_pages -= entry->out;
+        entry->out = 0;
+        entry->flags = P2M_ABSENT;
+    }
+    p2m->max_pages -= pages;
+    return 0;
 }
 
 pages_t p2m_superpage_pages(const struct p2m *p2m, p2m_index_t index)
 {
-    return min_u64(SUPERPAGE_PAGES, p2m->max_pages - p2m_first_gfn(index).n);
+    return min_u64(SUPERPAGE_PAGES, p2m->end_pages - p2m_first_gfn(index).n);
 }
 
 static pages_t in_place(const struct p2m_entry *entry)
@@ -103,7 +180,7 @@ pages_t p2m_run(const struct p2m *p2m, gfn_t at, pages_t limit)
 bool p2m_whole(const struct p2m *p2m, p2m_index_t index, enum p2m_state state)
 {
     const struct p2m_entry *entry = &p2m->entries[index];
-    return p2m_superpage_pages(p2m, index) == SUPERPAGE_PAGES &&
+    return p2m_superpage_pages(p2m, index) == SUPERPAGE_PAGES && !is_absent(p2m, index) &&
            !is_split(entry, SUPERPAGE_PAGES) && whole_state(entry) == state;
 }
 
@@ -244,6 +321,9 @@ static const char *check_entry(const struct p2m *p2m, p2m_index_t index)
     if (in_place(entry) + entry->out > size) {
         return "p2m: ram + out + given <= pages of the superpage";
     }
+    if (is_absent(p2m, index) && in_place(entry) + entry->out != 0) {
+        return "p2m: an absent entry has no pages in any state";
+    }
     if (is_split(entry, size)) {
         struct p2m_entry counts;
         count_states(&p2m->splits[index], 0, size, &counts);
@@ -284,17 +364,21 @@ static const char *check_list(const struct p2m *p2m)
 
 const char *p2m_check(const struct p2m *p2m)
 {
-    pages_t ram = 0, out = 0, given = 0;
+    pages_t max = 0, ram = 0, out = 0, given = 0;
     p2m_index_t populated = 0;
     for (p2m_index_t i = 0; i < p2m->count; i++) {
         const char *broken = check_entry(p2m, i);
         if (broken) {
             return broken;
         }
+        max += is_absent(p2m, i) ? 0 : p2m_superpage_pages(p2m, i);
         ram += p2m->entries[i].ram;
         out += p2m->entries[i].out;
         given += p2m->entries[i].given;
         populated += in_place(&p2m->entries[i]) != 0;
+    }
+    if (max != p2m->max_pages) {
+        return "p2m: max = the pages of all entries that are not absent";
     }
     if (ram != p2m->ram_pages) {
         return "p2m: ram_pages = sum of ram";

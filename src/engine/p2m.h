@@ -14,10 +14,14 @@
  *   given_pages = sum of given                  (G)
  *   out_pages   = sum of out, without given     (O - G)
  *   POD pages   = max - P - O                   (E)
+ *   an absent entry has no pages in any state
+ *   max         = the pages of all entries that are not absent
  *   an entry is on the populated list <=> ram + given > 0
  *   the list is in order of birth: oldest first
  *
- * The last superpage is shorter if max is no multiple of 2 MiB.
+ * The last superpage is shorter if max is no multiple of 2 MiB. Memory that a guest
+ * may be given later (DIMMs) comes behind what there is, or where other memory was taken
+ * away: there superpages are absent.
  *
  * Not thread safe: the domain's lock guards it.
  */
@@ -52,6 +56,8 @@ enum p2m_flags {
     /* A sweep found it whole, and a page that is not zero in it. It is swept page
      * by page from then on, until all of it has left. */
     P2M_MIXED = 4,
+    /* There is no such memory: it was taken away. */
+    P2M_ABSENT = 8,
 };
 
 struct p2m_entry {
@@ -68,9 +74,11 @@ struct p2m_split {
 };
 
 struct p2m {
-    pages_t max_pages;
+    pages_t max_pages; /* that there are */
+    pages_t end_pages; /* gfns are below this; max_pages if no superpage is absent */
+    p2m_index_t room;  /* superpages that there is metadata for */
     pages_t ram_pages, out_pages, given_pages;
-    p2m_index_t count;                  /* of superpages, the short one included */
+    p2m_index_t count;                  /* of superpages, the short one and absent ones included */
     p2m_index_t oldest, newest;         /* ends of the populated list */
     p2m_index_t populated;              /* its length */
     uint64_t births;                    /* entries that ever joined it */
@@ -79,14 +87,25 @@ struct p2m {
     struct p2m_split *splits;
 };
 
-/* Bytes of zeroed memory that p2m_init needs for a domain of max_pages. Most
+/* Bytes of zeroed memory that p2m_init needs for a domain of at most span_pages. Most
  * of it is never touched: an entry (20 bytes) a superpage is, and 128 bytes
  * more for each superpage that was ever split. */
-size_t p2m_metadata_bytes(pages_t max_pages);
+size_t p2m_metadata_bytes(pages_t span_pages);
 
-/* Makes a p2m of max_pages gfns, all POD, in `metadata`: zeroed, 8-byte
- * aligned, p2m_metadata_bytes(max_pages) long, owned by the caller. */
-void p2m_init(struct p2m *p2m, pages_t max_pages, void *metadata);
+/* Makes a p2m of max_pages gfns, all POD, which may grow to span_pages, in `metadata`:
+ * zeroed, 8-byte aligned, p2m_metadata_bytes(span_pages) long, owned by the caller. */
+void p2m_init(struct p2m *p2m, pages_t max_pages, pages_t span_pages, void *metadata);
+
+/* Whether all of [at, at + pages) is there. Work: proportional to `pages`, if anything
+ * is absent. */
+bool p2m_exists(const struct p2m *p2m, gfn_t at, pages_t pages);
+
+/* Adds that many pages, a multiple of 512, all POD, where there is room for them in one
+ * piece. -ENOSPC if there is none; -EINVAL if the last superpage is a short one. */
+int p2m_plug(struct p2m *p2m, pages_t pages, gfn_t *at);
+
+/* Takes superpages away, which must exist. -EBUSY if a page of them is in place. */
+int p2m_unplug(struct p2m *p2m, gfn_t at, pages_t pages);
 
 static inline p2m_index_t p2m_index(gfn_t at)
 {
@@ -98,7 +117,7 @@ static inline gfn_t p2m_first_gfn(p2m_index_t index)
     return gfn((uint64_t)index * SUPERPAGE_PAGES);
 }
 
-/* Pages of a superpage: 512, or fewer for the last. */
+/* Pages of a superpage: 512, or fewer for the last. (An absent one has as many.) */
 pages_t p2m_superpage_pages(const struct p2m *p2m, p2m_index_t index);
 
 /* How many entries joined the populated list since this one did, which is on
@@ -109,14 +128,14 @@ uint64_t p2m_age(const struct p2m *p2m, p2m_index_t index);
  * round the populated list, which must not be empty. */
 p2m_index_t p2m_advance_sweep_hand(struct p2m *p2m);
 
-/* The state of one gfn, which must be below max. */
+/* The state of one gfn, which must exist. */
 enum p2m_state p2m_get(const struct p2m *p2m, gfn_t at);
 
 /* The length of the run of gfns in the same state as `at` that starts there,
  * ends within its superpage, and is at most `limit`. */
 pages_t p2m_run(const struct p2m *p2m, gfn_t at, pages_t limit);
 
-/* Whether all pages of a superpage of full size are in that state. */
+/* Whether all pages of a superpage of full size, not absent, are in that state. */
 bool p2m_whole(const struct p2m *p2m, p2m_index_t index, enum p2m_state state);
 
 /* Puts [at, at + pages), which lies within one superpage, into a state.

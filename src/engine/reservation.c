@@ -108,10 +108,7 @@ int reservation_settle(struct domain *domain, pages_t step_pages)
 static int check_range(const struct domain *domain, gfn_t at, pages_t pages)
 {
     int err = domain_refuses(domain);
-    if (err == 0 && (at.n > domain->p2m.max_pages || pages > domain->p2m.max_pages - at.n)) {
-        err = -EINVAL;
-    }
-    return err;
+    return err == 0 && !p2m_exists(&domain->p2m, at, pages) ? -EINVAL : err;
 }
 
 int domain_decrease_reservation(struct domain *domain, gfn_t at, pages_t pages)
@@ -141,6 +138,19 @@ int domain_decrease_reservation(struct domain *domain, gfn_t at, pages_t pages)
         err = transfer_is_fatal(err) ? err : 0;
         at = gfn_add(at, run);
         pages -= run;
+    }
+    return err;
+}
+
+int domain_collect(struct domain *domain, gfn_t at, pages_t pages)
+{
+    int err = check_range(domain, at, pages);
+    p2m_index_t end = p2m_index(gfn_add(at, pages));
+    for (p2m_index_t index = p2m_index(at); err == 0 && index < end; index++) {
+        if (domain->p2m.entries[index].given != 0) {
+            err = collect_entry(domain, index);
+            err = transfer_is_fatal(err) ? err : 0;
+        }
     }
     return err;
 }

@@ -118,9 +118,7 @@ bool guest_exists(const struct guest *guest)
 
 bool guest_owns(const struct guest *guest, haddr_t at, uint64_t bytes)
 {
-    const struct linux_host *host = &guest->host;
-    return guest_exists(guest) && at.a < host->ram.a + host->ram_bytes &&
-           at.a + bytes > host->ram.a;
+    return guest_exists(guest) && blocks_overlap(&guest->host.ram, at, bytes);
 }
 
 /* What became of an operation of the VMM's on guest RAM, which is returned, and what
@@ -138,24 +136,62 @@ static int after_change(struct guest *guest, int err, const char *operation, gfn
 
 typedef int (*range_operation)(struct domain *domain, gfn_t at, pages_t pages);
 
-/* Carries an operation out on the whole pages of guest RAM in a range, in steps. */
+/* The part of a block that is in a range: whole pages. */
+static pages_t part_of(const struct host_block *block, haddr_t at, uint64_t bytes, gfn_t *first)
+{
+    uint64_t begin = max_u64(at.a, block->at.a) - block->at.a;
+    uint64_t end = min_u64(at.a + bytes, block->at.a + block->bytes) - block->at.a;
+    pages_t from = (begin + PAGE_BYTES - 1) / PAGE_BYTES, to = bytes_to_pages(end);
+    *first = gfn_add(block->first, from);
+    return from < to ? to - from : 0;
+}
+
+static bool overlaps(const struct host_block *block, haddr_t at, uint64_t bytes)
+{
+    return at.a < block->at.a + block->bytes && at.a + bytes > block->at.a;
+}
+
+/* Carries an operation out on so many pages, in steps. */
+static int in_steps_of(struct guest *guest, gfn_t first, pages_t pages, const char *name,
+                       range_operation operation)
+{
+    int err = 0;
+    while (err == 0 && pages != 0) {
+        /* Steps end where superpages do, so that those stay in one piece. */
+        pages_t step = min_u64(RANGE_STEP_PAGES - first.n % SUPERPAGE_PAGES, pages);
+        lock_acquire(&guest->lock);
+        err = operation(&guest->domain, first, step);
+        err = after_change(guest, err, name, first, step);
+        lock_release(&guest->lock);
+        first = gfn_add(first, step);
+        pages -= step;
+    }
+    return err;
+}
+
+/* The block of that number, if there is one, and the guest uses it. */
+static bool get_used_block(struct guest *guest, unsigned number, struct host_block *block)
+{
+    lock_acquire(&guest->lock);
+    bool is = blocks_get(&guest->host.ram, number, block) && !guest->unused[number];
+    lock_release(&guest->lock);
+    return is;
+}
+
+/* Carries it out on the whole pages of guest RAM in a range. Blocks that the guest does
+ * not use have nothing in them. */
 static int in_steps(struct guest *guest, haddr_t at, uint64_t bytes, const char *name,
                     range_operation operation)
 {
-    const struct linux_host *host = &guest->host;
-    uint64_t begin = max_u64(at.a, host->ram.a) - host->ram.a;
-    uint64_t end = min_u64(at.a + bytes, host->ram.a + host->ram_bytes) - host->ram.a;
-    pages_t first = (begin + PAGE_BYTES - 1) / PAGE_BYTES, last = bytes_to_pages(end);
     int err = 0;
-    while (err == 0 && first < last) {
-        /* Steps end where superpages do, so that those stay in one piece. */
-        pages_t step = RANGE_STEP_PAGES - first % SUPERPAGE_PAGES;
-        step = min_u64(step, last - first);
-        lock_acquire(&guest->lock);
-        err = operation(&guest->domain, gfn(first), step);
-        err = after_change(guest, err, name, gfn(first), step);
-        lock_release(&guest->lock);
-        first += step;
+    for (unsigned i = 0; i < BLOCKS_MAX && err == 0; i++) {
+        struct host_block block;
+        if (blocks_get(&guest->host.ram, i, &block) && overlaps(&block, at, bytes) &&
+            get_used_block(guest, i, &block) && overlaps(&block, at, bytes)) {
+            gfn_t first;
+            pages_t pages = part_of(&block, at, bytes, &first);
+            err = in_steps_of(guest, first, pages, name, operation);
+        }
     }
     return err;
 }
@@ -184,37 +220,64 @@ static void for_each_out_of(struct guest *guest, p2m_index_t index,
     while (p2m->entries[index].out != 0 && here.n < end.n) {
         pages_t run = p2m_run(p2m, here, end.n - here.n);
         if (p2m_get(p2m, here) == P2M_OUT) {
-            function(haddr_add(guest->host.ram, pages_to_bytes(here.n)), pages_to_bytes(run));
+            function(blocks_address(&guest->host.ram, here), pages_to_bytes(run));
         }
         here = gfn_add(here, run);
     }
 }
 
-void guest_for_each_out(struct guest *guest, void (*function)(haddr_t at, uint64_t bytes))
+/* The same of a block, as long as it is there and used. */
+static void for_each_out_in(struct guest *guest, unsigned number,
+                            void (*function)(haddr_t at, uint64_t bytes))
 {
-    p2m_index_t count = guest_exists(guest) ? guest->domain.p2m.count : 0;
-    for (p2m_index_t index = 0; index < count;) {
+    struct host_block block;
+    pages_t done = 0;
+    for (bool more = true; more;) {
         lock_acquire(&guest->lock);
-        for (unsigned step = 0; step < OUT_STEP_SUPERPAGES && index < count; step++) {
-            for_each_out_of(guest, index++, function);
+        more = blocks_get(&guest->host.ram, number, &block) && !guest->unused[number];
+        pages_t end = min_u64(done + OUT_STEP_SUPERPAGES * SUPERPAGE_PAGES,
+                              more ? bytes_to_pages(block.bytes) : 0);
+        for (; done < end; done += SUPERPAGE_PAGES) {
+            for_each_out_of(guest, p2m_index(gfn_add(block.first, done)), function);
         }
+        more = more && done < bytes_to_pages(block.bytes);
         lock_release(&guest->lock);
     }
 }
 
+void guest_for_each_out(struct guest *guest, void (*function)(haddr_t at, uint64_t bytes))
+{
+    for (unsigned i = 0; guest_exists(guest) && i < BLOCKS_MAX; i++) {
+        for_each_out_in(guest, i, function);
+    }
+}
+
+static int restart_block(struct guest *guest, const struct host_block *block, uint64_t kept_bytes)
+{
+    pages_t pages = bytes_to_pages(block->bytes);
+    pages_t kept = block->first.n == 0 ? bytes_to_pages(kept_bytes) : 0;
+    lock_acquire(&guest->lock);
+    int err = domain_increase_reservation(&guest->domain, block->first, pages);
+    err = after_change(guest, err, "reset", block->first, pages);
+    lock_release(&guest->lock);
+    return err != 0 ? err
+                    : in_steps_of(guest, gfn_add(block->first, kept), pages - kept, "discard",
+                                  domain_discard);
+}
+
 int guest_restart(struct guest *guest, uint64_t kept_bytes)
 {
-    pages_t max_pages = guest->domain.p2m.max_pages;
+    int err = 0;
+    for (unsigned i = 0; i < BLOCKS_MAX && err == 0; i++) {
+        struct host_block block;
+        if (get_used_block(guest, i, &block)) {
+            err = restart_block(guest, &block, kept_bytes);
+        }
+    }
     lock_acquire(&guest->lock);
-    int err = domain_increase_reservation(&guest->domain, gfn(0), max_pages);
-    err = after_change(guest, err, "reset", gfn(0), max_pages);
     guest_check(guest, "a reset");
     lock_release(&guest->lock);
-    if (err != 0) {
-        return err;
-    }
-    return guest_discard(guest, haddr_add(guest->host.ram, kept_bytes),
-                         guest->host.ram_bytes - kept_bytes);
+    return err;
 }
 
 bool guest_next_event(struct guest *guest, uint64_t *next, struct guest_event *event)
@@ -263,7 +326,7 @@ void guest_describe(struct guest *guest, struct guest_report *report)
         lock_acquire(&guest->lock);
         const struct domain *domain = &guest->domain;
         now = (struct guest_report){
-            .state = domain->state,
+            .state = guest->built || domain_refuses(domain) != 0 ? domain->state : DOMAIN_BUILDING,
             .max_pages = domain->p2m.max_pages,
             .target_pages = domain->target_pages,
             .total_pages = domain->total_pages,
@@ -282,11 +345,12 @@ void guest_describe(struct guest *guest, struct guest_report *report)
             .fault_p50_ns = histogram_quantile(&guest->latency, 50),
             .fault_p99_ns = histogram_quantile(&guest->latency, 99),
             .fault_max_ns = guest->latency.max_ns,
-            .ram = guest->host.ram,
             .cache = guest->host.cache,
-            .ram_bytes = guest->host.ram_bytes,
             .cache_bytes = guest->host.cache_bytes,
         };
+        for (unsigned i = 0; i < BLOCKS_MAX; i++) {
+            now.blocks += blocks_get(&guest->host.ram, i, &now.ram[now.blocks]);
+        }
         lock_release(&guest->lock);
     }
     *report = now;

@@ -12,6 +12,7 @@
 #define BALLAST_GUEST_GUEST_H
 
 #include "engine/domain.h"
+#include "host/blocks.h"
 #include "host/memory.h"
 
 /* Defined in guest/state.h. */
@@ -29,6 +30,8 @@ enum guest_event_kind {
 };
 
 struct guest_options {
+    /* What guest RAM may grow to, by guest_plug (plug.h); 0: no more than there is. */
+    uint64_t span_bytes;
     bool reserve; /* keep a reserve of cached superpages */
     void *owner;  /* passed to what follows */
     /* Called, under the domain's lock, when there is a new event: must neither
@@ -37,6 +40,9 @@ struct guest_options {
     /* Called without locks while the domain is built, on the thread that builds
      * it: the host has given that much of the target. May be NULL. */
     void (*on_building)(void *owner, uint64_t ready_bytes, uint64_t bytes);
+    /* Called without locks on a thread of ours: the guest has begun to use memory that it
+     * was given while it ran (plug.h). May be NULL. */
+    void (*on_taken)(void *owner);
     /* Called without locks on the thread that serves faults: somebody touched `at`
      * and cannot go on. -ENOSPC: the domain is exhausted; -EAGAIN: for ten seconds the
      * host could not place a page there. If it returns, whoever it is waits, and is
@@ -74,8 +80,10 @@ struct guest_report {
     struct domain_counters counters;
     pages_t refilled_pages; /* that the kernel took back unasked, and that were brought back */
     uint64_t fault_p50_ns, fault_p99_ns, fault_max_ns;
-    haddr_t ram, cache;
-    uint64_t ram_bytes, cache_bytes;
+    haddr_t cache;
+    uint64_t cache_bytes;
+    unsigned blocks; /* of guest RAM; never 0 once there is a domain */
+    struct host_block ram[BLOCKS_MAX];
 };
 
 /* Why a build failed: the step, and for memory what could be had. */
@@ -94,7 +102,8 @@ struct guest_problem {
 };
 
 /*
- * Builds the domain: on return the target is in its cache, all of it, and
+ * Builds the domain: on return the target is in its cache, all of it, or as much as
+ * this RAM may hold if more may follow (span_bytes), and
  * whoever touches guest RAM waits for the fault thread. RAM must be untouched.
  * `guest` is as GUEST_INITIALIZER makes it. On error the guest must not run, and
  * guest_end undoes what was done.

@@ -13,10 +13,10 @@
 
 /* The books' memory: as much address space as the worst case needs, of which
  * only what is used is ever backed. */
-static int map_metadata(struct guest *guest, pages_t max_pages)
+static int map_metadata(struct guest *guest, pages_t span_pages)
 {
     haddr_t at = {0};
-    uint64_t bytes = domain_metadata_bytes(max_pages);
+    uint64_t bytes = domain_metadata_bytes(span_pages);
     int err = sys_mmap(haddr(NULL), bytes, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, &at);
     if (err == 0) {
@@ -73,11 +73,14 @@ int guest_build(struct guest *guest, haddr_t ram, uint64_t ram_bytes, uint64_t t
                 const struct guest_options *options, struct guest_problem *problem)
 {
     guest->options = *options;
+    guest->ordered_pages = bytes_to_pages(target_bytes);
+    bool may_grow = options->span_bytes > ram_bytes;
     struct domain_config config = {
         .max_pages = bytes_to_pages(ram_bytes),
-        .target_pages = bytes_to_pages(target_bytes),
+        .span_pages = bytes_to_pages(may_grow ? options->span_bytes : ram_bytes),
+        .target_pages = bytes_to_pages(may_grow ? min_u64(target_bytes, ram_bytes) : target_bytes),
     };
-    int err = map_metadata(guest, config.max_pages);
+    int err = map_metadata(guest, config.span_pages);
     if (err == 0) {
         lock_acquire(&guest->lock);
         err = domain_init(&guest->domain, &config, &linux_host_ops, &guest->host, guest->metadata);
@@ -91,7 +94,7 @@ int guest_build(struct guest *guest, haddr_t ram, uint64_t ram_bytes, uint64_t t
     if (guest->end_fd < 0) {
         return fail(guest, problem, GUEST_FAILED_THREAD, -errno);
     }
-    uint64_t cache_bytes = pages_to_bytes(domain_cache_span_pages(config.max_pages));
+    uint64_t cache_bytes = pages_to_bytes(domain_cache_span_pages(config.span_pages));
     int uffd;
     err = uffd_open(&uffd);
     if (err != 0) {
@@ -109,8 +112,7 @@ int guest_build(struct guest *guest, haddr_t ram, uint64_t ram_bytes, uint64_t t
         return fail(guest, problem, GUEST_FAILED_MEMORY, err);
     }
     lock_acquire(&guest->lock);
-    guest->reached_noted = true;
-    guest_note(guest, GUEST_BUILT);
+    guest_note_built(guest);
     lock_release(&guest->lock);
     err = start_threads(guest);
     return err != 0 ? fail(guest, problem, GUEST_FAILED_THREAD, err) : 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the parts that serve a guest share: life.c (it begins and ends), target.c
+ * What the parts that serve a guest share: life.c (it begins and ends), plug.c (memory
+ * that comes later, and goes), target.c
  * (memory is brought from the host), guest.c (what others ask of it), faults.c (the
  * thread that serves faults), upkeep.c (the thread that works ahead) and watch.c (the
  * thread that sees to it that all is well).
@@ -41,6 +42,11 @@ struct guest {
     struct guest_event events[GUEST_EVENTS_KEPT]; /* number n is at n % GUEST_EVENTS_KEPT */
     uint64_t events_made;
     pages_t growing_pages, growing_ready_pages;   /* see struct guest_report */
+    pages_t ordered_pages;                        /* the target to start with, and... */
+    bool built;                                   /* ...whether the domain has it */
+    bool unused[BLOCKS_MAX];                      /* blocks of guest RAM: see plug.h */
+    unsigned fresh;                               /* how many it has not touched yet, */
+    bool is_fresh[BLOCKS_MAX];                    /* and which */
     bool low_noted, covered_noted, reached_noted; /* events that stand until undone */
     bool upkeep_idle;                             /* upkeep.c waits for work... */
     bool upkeep_calm;                             /* ...and for superpages to recover */
@@ -108,6 +114,17 @@ static inline bool guest_is_over(const struct guest *guest)
 
 /* In target.c: brings the target, all of it or nothing, into the new domain's cache. */
 int guest_fill_cache(struct guest *guest);
+
+/* The same while the machine is made, of what lacks to the ordered target, as far as
+ * there is RAM for it by now. Errors are those of guest_build. */
+int guest_grow_to_order(struct guest *guest, struct guest_problem *problem);
+
+/* In plug.c, under the lock: whether the guest has begun to use blocks that it was given
+ * while it ran; those are POD then. Work: a pass over their entries. */
+bool guest_take_fresh(struct guest *guest);
+
+/* Under the lock: if all that was ordered is there, the guest may run. */
+void guest_note_built(struct guest *guest);
 
 /* The threads. */
 void *faults_thread(void *guest);

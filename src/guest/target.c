@@ -43,11 +43,10 @@ static void unprepare(struct guest *guest)
     note_growth(guest);
 }
 
-int guest_fill_cache(struct guest *guest)
+/* Brings so much from the host, aside. Under the target's lock. */
+static int bring(struct guest *guest, pages_t pages)
 {
-    pages_t missing = guest->domain.target_pages;
-    lock_acquire(&guest->target_lock);
-    int err = prepare(guest, missing);
+    int err = prepare(guest, pages);
     for (bool more = true; err == 0 && more;) {
         err = prepare_step(guest, &more);
         if (guest->options.on_building != NULL) {
@@ -55,6 +54,52 @@ int guest_fill_cache(struct guest *guest)
                                        guest->host.aside_bytes);
         }
     }
+    return err;
+}
+
+void guest_note_built(struct guest *guest)
+{
+    if (!guest->built && guest->domain.target_pages == guest->ordered_pages) {
+        guest->built = true;
+        guest->reached_noted = true;
+        guest_note(guest, GUEST_BUILT);
+    }
+}
+
+int guest_grow_to_order(struct guest *guest, struct guest_problem *problem)
+{
+    struct domain *domain = &guest->domain;
+    lock_acquire(&guest->target_lock);
+    lock_acquire(&guest->lock);
+    pages_t target_pages = min_u64(guest->ordered_pages, domain->p2m.max_pages);
+    pages_t missing = target_pages - domain->target_pages;
+    int err = domain_refuses(domain);
+    lock_release(&guest->lock);
+    if (err == 0 && missing != 0) {
+        err = bring(guest, missing);
+    }
+    if (err == 0 && missing != 0) {
+        lock_acquire(&guest->lock);
+        err = domain_set_target(domain, target_pages);
+        err = guest_did(guest, "build", gfn(0), missing, err);
+        guest_note_built(guest);
+        lock_release(&guest->lock);
+    }
+    unprepare(guest);
+    *problem = (struct guest_problem){
+        .failure = GUEST_FAILED_MEMORY,
+        .available_bytes = guest->host.spare.bytes,
+        .limit = guest->host.spare.limit,
+    };
+    lock_release(&guest->target_lock);
+    return err;
+}
+
+int guest_fill_cache(struct guest *guest)
+{
+    pages_t missing = guest->domain.target_pages;
+    lock_acquire(&guest->target_lock);
+    int err = bring(guest, missing);
     while (err == 0 && missing != 0) {
         lock_acquire(&guest->lock);
         err = domain_build_step(&guest->domain, BUILD_STEP_PAGES, &missing);
@@ -71,6 +116,9 @@ static int check_target(struct guest *guest, pages_t target_pages, pages_t *tota
 {
     lock_acquire(&guest->lock);
     int err = guest->domain.state == DOMAIN_BUILDING ? -EBUSY : domain_refuses(&guest->domain);
+    if (err == 0 && !guest->built) {
+        err = -EBUSY;
+    }
     if (err == 0 &&
         (target_pages < SUPERPAGE_PAGES || target_pages > guest->domain.p2m.max_pages)) {
         err = -EINVAL;

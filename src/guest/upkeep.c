@@ -26,6 +26,8 @@
 #define RECOVER_REST     9
 #define ROUND_PAUSE_NS   UINT64_C(1000000000)
 #define NO_HUGE_PAUSE_NS (10 * ROUND_PAUSE_NS)
+/* How often to see whether the guest has begun to use what it was given (plug.h). */
+#define FRESH_PAUSE_NS UINT64_C(100000000)
 
 /* One step, under the lock: 0 and whether there is more to do, or an error. */
 static int step(struct guest *guest, bool *more)
@@ -70,7 +72,9 @@ static uint64_t rest(struct guest *guest, uint64_t recover_ns)
 {
     guest->upkeep_idle = true;
     guest->upkeep_calm = !domain_wants_recovery(&guest->domain);
-    if (guest->upkeep_calm) {
+    if (guest->fresh != 0) {
+        lock_wait_until(&guest->lock, &guest->upkeep, clock_now_ns() + FRESH_PAUSE_NS);
+    } else if (guest->upkeep_calm) {
         lock_wait(&guest->lock, &guest->upkeep);
         recover_ns = clock_now_ns() + ROUND_PAUSE_NS;
     } else {
@@ -78,6 +82,17 @@ static uint64_t rest(struct guest *guest, uint64_t recover_ns)
     }
     guest->upkeep_idle = false;
     return recover_ns;
+}
+
+/* Tells whose business it is that the guest has begun to use a DIMM, say; the lock is free
+ * meanwhile. */
+static void tell_taken(struct guest *guest)
+{
+    if (guest_take_fresh(guest) && guest->options.on_taken != NULL) {
+        lock_release(&guest->lock);
+        guest->options.on_taken(guest->options.owner);
+        lock_acquire(&guest->lock);
+    }
 }
 
 void *upkeep_thread(void *argument)
@@ -95,6 +110,7 @@ void *upkeep_thread(void *argument)
         }
         bool gave = guest->domain.total_pages != before;
         guest_settled(guest);
+        tell_taken(guest);
         if (err == -ESHUTDOWN || err == -ESRCH || guest_is_over(guest)) {
             break; /* dying: there is nothing to work ahead for */
         }

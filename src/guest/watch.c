@@ -55,7 +55,7 @@ static bool take_lock(struct guest *guest)
 /* What the kernel took back unasked is asked for again, a superpage at a time. */
 static void bring_back_lost(struct guest *guest)
 {
-    struct lost_search search = lost_search_begin(&guest->host);
+    struct lost_search search = lost_search_begin();
     haddr_t superpage;
     bool more = true;
     while (more && lost_find(&guest->host, &search, &superpage) &&

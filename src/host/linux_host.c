@@ -12,7 +12,7 @@
 
 static haddr_t guest_address(const struct linux_host *host, gfn_t at)
 {
-    return haddr_add(host->ram, pages_to_bytes(at.n));
+    return blocks_address(&host->ram, at);
 }
 
 static haddr_t cache_address(const struct linux_host *host, cfn_t at)
@@ -216,6 +216,14 @@ static void advise(haddr_t at, uint64_t bytes)
     sys_madvise(at, bytes, MADV_UNMERGEABLE);
 }
 
+/* The same of what is not guest RAM but ours: there are zeros in it, or what the guest has
+ * lost. Nobody wants that in a core dump. */
+static void advise_ours(haddr_t at, uint64_t bytes)
+{
+    advise(at, bytes);
+    sys_madvise(at, bytes, MADV_DONTDUMP);
+}
+
 /* Maps memory at an address that is a multiple of 2 MiB. */
 static int map_aligned(uint64_t bytes, haddr_t *at)
 {
@@ -290,7 +298,14 @@ static int map_aside(struct linux_host *host, uint64_t bytes, haddr_t *aside)
         host->spare.limit = MEMORY_LIMIT_OTHER;
         return verdict_of_allocate(err);
     }
-    advise(at, bytes);
+    advise_ours(at, bytes);
+    if (host->policy.mode != 0) {
+        err = policy_apply(&host->policy, at, bytes);
+        if (err != 0) {
+            sys_munmap(at, bytes);
+            return verdict_of_allocate(err);
+        }
+    }
     *aside = at;
     return 0;
 }
@@ -469,8 +484,6 @@ static bool probe_frees_page_tables(void)
 int linux_host_open(struct linux_host *host, haddr_t ram, uint64_t ram_bytes, uint64_t cache_bytes)
 {
     struct linux_host made = {
-        .ram = ram,
-        .ram_bytes = ram_bytes,
         .cache_bytes = cache_bytes + SPLIT_AREA_BYTES,
     };
     made.frees_page_tables = probe_frees_page_tables();
@@ -491,11 +504,10 @@ int linux_host_open(struct linux_host *host, haddr_t ram, uint64_t ram_bytes, ui
         return err;
     }
     made.split = split_make(mover, haddr_add(made.cache, cache_bytes));
-    advise(made.cache, made.cache_bytes);
-    advise(ram, ram_bytes);
+    advise_ours(made.cache, made.cache_bytes);
     err = uffd_register(made.uffd, made.cache, made.cache_bytes);
     if (err == 0) {
-        err = uffd_register(made.uffd, ram, ram_bytes);
+        err = linux_host_plug(&made, &(struct host_block){ram, ram_bytes, gfn(0)});
     }
     if (err == 0) {
         err = uffd_can_move(&mover, ram, made.split.spare);
@@ -508,6 +520,41 @@ int linux_host_open(struct linux_host *host, haddr_t ram, uint64_t ram_bytes, ui
     return 0;
 }
 
+int linux_host_set_policy(struct linux_host *host, haddr_t at, uint64_t bytes,
+                          const struct memory_policy *policy)
+{
+    if (host->policy.mode != 0 && !policy_is_same(&host->policy, policy)) {
+        return -EOPNOTSUPP;
+    }
+    int err = policy_apply(policy, at, bytes);
+    if (err == 0 && host->policy.mode == 0) {
+        err = policy_apply(policy, host->cache, host->cache_bytes);
+    }
+    if (err == 0) {
+        host->policy = *policy;
+    }
+    return err;
+}
+
+int linux_host_plug(struct linux_host *host, const struct host_block *block)
+{
+    int err = blocks_add(&host->ram, block);
+    if (err == 0) {
+        advise(block->at, block->bytes);
+        err = uffd_register(host->uffd, block->at, block->bytes);
+        if (err != 0) {
+            blocks_remove(&host->ram, block->first);
+        }
+    }
+    return err;
+}
+
+void linux_host_unplug(struct linux_host *host, const struct host_block *block)
+{
+    blocks_remove(&host->ram, block->first);
+    host->broken_guest.a = 0;
+}
+
 bool linux_host_holds(const struct linux_host *host, gfn_t at)
 {
     return pagemap_holds(host->split.mover.pagemap, guest_address(host, at));
@@ -515,12 +562,22 @@ bool linux_host_holds(const struct linux_host *host, gfn_t at)
 
 void linux_host_freeze(const struct linux_host *host)
 {
-    sys_madvise(host->ram, host->ram_bytes, MADV_DONTNEED_LOCKED);
+    struct host_block block;
+    for (unsigned i = 0; i < BLOCKS_MAX; i++) {
+        if (blocks_get(&host->ram, i, &block)) {
+            sys_madvise(block.at, block.bytes, MADV_DONTNEED_LOCKED);
+        }
+    }
 }
 
 void linux_host_unregister(const struct linux_host *host)
 {
-    uffd_unregister(host->uffd, host->ram, host->ram_bytes);
+    struct host_block block;
+    for (unsigned i = 0; i < BLOCKS_MAX; i++) {
+        if (blocks_get(&host->ram, i, &block)) {
+            uffd_unregister(host->uffd, block.at, block.bytes);
+        }
+    }
     uffd_unregister(host->uffd, host->cache, host->cache_bytes);
 }
 

@@ -3,10 +3,10 @@
  * The Linux host of one domain: carries out the engine's operations on real
  * memory (ops.h says what each must do).
  *
- *   guest page g  is at  ram + g * 4096
+ *   guest page g  is where its block says (blocks.h)
  *   cached page c is at  cache + c * 4096
  *
- * Both ranges are private anonymous memory registered with one userfaultfd. A
+ * All of it is private anonymous memory registered with one userfaultfd. A
  * page is resident in one of them from allocate to release; moves keep the sum:
  *
  *   resident(ram) + resident(cache) = the domain's total_pages
@@ -20,7 +20,9 @@
 
 #include "base/lock.h"
 #include "engine/ops.h"
+#include "host/blocks.h"
 #include "host/memory.h"
+#include "host/policy.h"
 #include "host/split.h"
 
 /* An operation that the host did not do, for reports. */
@@ -36,8 +38,9 @@ struct linux_failure {
 
 struct linux_host {
     int uffd;
-    haddr_t ram, cache;
-    uint64_t ram_bytes, cache_bytes; /* cache_bytes: with the splitter's area at its end */
+    struct blocks ram;
+    haddr_t cache;
+    uint64_t cache_bytes; /* with the splitter's area at its end */
     struct split split;
     /* A superpage of the cache, and one of guest RAM, of which a page is known
      * to be missing, so that it is no huge page; or nowhere. */
@@ -45,7 +48,8 @@ struct linux_host {
     /* While not NULL: compare() does not go on when this lock is wanted. Guarded by
      * that lock, which is the one that guards the domain. */
     const struct lock *yields_to;
-    bool frees_page_tables; /* MADV_DONTNEED frees empty page tables (6.14) */
+    struct memory_policy policy; /* of all that pages are moved between */
+    bool frees_page_tables;      /* MADV_DONTNEED frees empty page tables (6.14) */
     /* Pages for allocate to take, from the start on; those that are faulted in. */
     haddr_t aside;
     uint64_t aside_bytes, aside_ready_bytes;
@@ -69,6 +73,24 @@ extern const struct engine_ops linux_host_ops;
  * address space for the cache. Nothing is left behind.
  */
 int linux_host_open(struct linux_host *host, haddr_t ram, uint64_t ram_bytes, uint64_t cache_bytes);
+
+/*
+ * Takes in one more block of guest RAM, as linux_host_open takes the first; and lets one
+ * go, of which no page is in place. Under the domain's lock.
+ *
+ *   errors of uffd_register; -ENOSPC if there are as many as there can be. Nothing has
+ *   changed then.
+ */
+int linux_host_plug(struct linux_host *host, const struct host_block *block);
+void linux_host_unplug(struct linux_host *host, const struct host_block *block);
+
+/*
+ * Gives a block of guest RAM, and the cache, a policy on the host's NUMA nodes. All blocks
+ * have the same, or none: -EOPNOTSUPP if there is another already. Else errors of
+ * policy_apply, after which the guest must not run. While nothing is being prepared.
+ */
+int linux_host_set_policy(struct linux_host *host, haddr_t at, uint64_t bytes,
+                          const struct memory_policy *policy);
 
 /*
  * Has memory ready aside, which the next calls of allocate take without waiting
@@ -102,15 +124,10 @@ void linux_host_unregister(const struct linux_host *host);
 /* Undoes linux_host_open. Guest RAM is ordinary memory again. */
 void linux_host_close(struct linux_host *host);
 
-/* Whether an address lies in guest RAM, and at which gfn. */
+/* Whether an address lies in guest RAM, and at which gfn. Under the domain's lock. */
 static inline bool linux_host_find(const struct linux_host *host, haddr_t at, gfn_t *found)
 {
-    uint64_t offset = at.a - host->ram.a;
-    if (at.a < host->ram.a || offset >= host->ram_bytes) {
-        return false;
-    }
-    *found = gfn(offset / PAGE_BYTES);
-    return true;
+    return blocks_find(&host->ram, at, found);
 }
 
 #endif

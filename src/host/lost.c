@@ -3,36 +3,42 @@
 
 #include "host/pagemap.h"
 
-struct lost_search lost_search_begin(const struct linux_host *host)
+/* The piece that a search is in; false if there is none of that number. */
+static bool piece_of(const struct linux_host *host, unsigned number, struct host_block *piece)
 {
-    return (struct lost_search){.at = host->ram};
+    if (number < BLOCKS_MAX) {
+        return blocks_get(&host->ram, number, piece);
+    }
+    *piece = (struct host_block){.at = host->cache, .bytes = host->cache_bytes - SPLIT_AREA_BYTES};
+    return true;
 }
 
 bool lost_find(const struct linux_host *host, struct lost_search *search, haddr_t *superpage)
 {
-    int pagemap = host->split.mover.pagemap;
-    bool found = false;
-    if (!search->in_cache) {
-        found = pagemap_find_zero_page(pagemap, &search->at, haddr_add(host->ram, host->ram_bytes));
-        if (!found) {
-            *search = (struct lost_search){.in_cache = true, .at = host->cache};
+    struct host_block piece;
+    for (; search->block <= BLOCKS_MAX; search->block++, search->at.a = 0) {
+        if (!piece_of(host, search->block, &piece)) {
+            continue;
+        }
+        search->at.a = max_u64(search->at.a, piece.at.a);
+        if (pagemap_find_zero_page(host->split.mover.pagemap, &search->at,
+                                   haddr_add(piece.at, piece.bytes))) {
+            superpage->a = search->at.a / SUPERPAGE_BYTES * SUPERPAGE_BYTES;
+            search->at = haddr_add(*superpage, SUPERPAGE_BYTES);
+            return true;
         }
     }
-    if (!found) {
-        haddr_t end = haddr_add(host->cache, host->cache_bytes - SPLIT_AREA_BYTES);
-        found = pagemap_find_zero_page(pagemap, &search->at, end);
-    }
-    if (found) {
-        superpage->a = search->at.a / SUPERPAGE_BYTES * SUPERPAGE_BYTES;
-        search->at = haddr_add(*superpage, SUPERPAGE_BYTES);
-    }
-    return found;
+    return false;
 }
 
 void lost_bring_back(struct linux_host *host, haddr_t superpage)
 {
-    uint64_t ram_end = host->ram.a + host->ram_bytes;
-    bool in_ram = superpage.a >= host->ram.a && superpage.a < ram_end;
-    uint64_t bytes = in_ram ? min_u64(SUPERPAGE_BYTES, ram_end - superpage.a) : SUPERPAGE_BYTES;
-    split_refill(&host->split, superpage, bytes);
+    /* The block may have gone since it was searched. */
+    for (unsigned i = 0; i <= BLOCKS_MAX; i++) {
+        struct host_block piece;
+        if (piece_of(host, i, &piece) && superpage.a - piece.at.a < piece.bytes) {
+            uint64_t left = piece.at.a + piece.bytes - superpage.a;
+            split_refill(&host->split, superpage, min_u64(SUPERPAGE_BYTES, left));
+        }
+    }
 }

@@ -18,12 +18,15 @@
 
 /* Where a search has come to. */
 struct lost_search {
-    bool in_cache; /* guest RAM is searched first */
-    haddr_t at;
+    unsigned block; /* of guest RAM, which is searched first; BLOCKS_MAX: the cache */
+    haddr_t at;     /* in it; 0: at its start */
 };
 
 /* From the start. */
-struct lost_search lost_search_begin(const struct linux_host *host);
+static inline struct lost_search lost_search_begin(void)
+{
+    return (struct lost_search){0};
+}
 
 /* Finds the next superpage, of guest RAM or the cache, in which the kernel has put its
  * zero page; false if there is none left. Needs no lock. */

@@ -14,7 +14,7 @@ static int collapse(haddr_t superpage)
 
 int linux_host_merge(struct linux_host *host, gfn_t at)
 {
-    haddr_t superpage = haddr_add(host->ram, pages_to_bytes(at.n));
+    haddr_t superpage = blocks_address(&host->ram, at);
     if (!memory_has(SUPERPAGE_BYTES, NULL)) {
         return -ENOMEM;
     }

@@ -172,10 +172,11 @@ static bool is_broken(const struct ballast_domain *domain)
 static int do_range(struct ballast_domain *domain, const void *at, uint64_t bytes,
                     int (*operation)(struct guest *guest, haddr_t at, uint64_t bytes))
 {
-    uint64_t offset = (uintptr_t)at - domain->guest.host.ram.a;
-    uint64_t ram_bytes = domain->guest.host.ram_bytes;
-    if (offset % PAGE_BYTES != 0 || bytes % PAGE_BYTES != 0 || offset > ram_bytes ||
-        bytes > ram_bytes - offset) {
+    struct host_block ram = {0}; /* there is one, from first to last */
+    blocks_get(&domain->guest.host.ram, 0, &ram);
+    uint64_t offset = (uintptr_t)at - ram.at.a;
+    if (offset % PAGE_BYTES != 0 || bytes % PAGE_BYTES != 0 || offset > ram.bytes ||
+        bytes > ram.bytes - offset) {
         return -EINVAL;
     }
     return is_broken(domain) ? -EIO : operation(&domain->guest, haddr(at), bytes);

@@ -833,6 +833,7 @@ def test_run_hands_over(place):
         "directory": place.folder("vm1"),
         "target_bytes": 64 << 20,
         "max_bytes": 1 << 30,
+        "maxmem_bytes": 0,
         "on_exhaustion": "crash",
         "reserve": True,
         "target_word": "--target",
@@ -1007,7 +1008,7 @@ def test_any_client_can_speak(place):
             break
         received += piece
     greeting, commands, error = (json.loads(line) for line in received.splitlines())
-    check(greeting["BALLAST"]["version"] == {"major": 1, "minor": 1}, greeting)
+    check(greeting["BALLAST"]["version"] == {"major": 1, "minor": 2}, greeting)
     check(greeting["BALLAST"]["name"] == "vm1", greeting)
     check(commands["id"] == 5, commands)
     check({"name": "query-domain"} in commands["return"]["commands"], commands)

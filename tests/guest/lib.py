@@ -261,14 +261,18 @@ class Session:
                               env=self.environment, text=True, capture_output=True,
                               stdin=subprocess.DEVNULL, timeout=seconds(limit_s), check=False)
 
-    def start_qemu(self, words, target=None, name=None, options=(), prefix=()):
+    def start_qemu(self, words, target=None, name=None, options=(), prefix=(), qemu=QEMU,
+                   prepare=None):
         """Starts QEMU with just these arguments, and `ballast run` with these options, through the
-        command `prefix` if there is one. Its stderr goes to a file."""
+        command `prefix` if there is one. Its stderr goes to a file. `prepare` is called when there
+        is a folder for the guest's files."""
         self.count += 1
         name = name or f"guest{self.count}"
         folder = self.folder / f"{self.count}"
         folder.mkdir()
-        command = [QEMU, *words]
+        if prepare is not None:
+            prepare()
+        command = [qemu, *words]
         if target is not None:
             command = [build_dir() / "tools/ballast", "run", "--name", name, "--target", target,
                        *options, "--", *command]

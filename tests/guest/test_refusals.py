@@ -3,6 +3,7 @@
 """What Ballast cannot serve does not start: one line says why, and the guest never runs."""
 
 import lib
+import results
 
 
 def check_refused(session, guest, words):
@@ -34,6 +35,9 @@ def refusal(what, extra, *words, maximum="512M", target="64M", readconfig=None):
             arguments += ["-readconfig", config]
         guest = session.start_guest(maximum, target, extra=arguments)
         check_refused(session, guest, words)
+        if readconfig is None:
+            results.keep("refusals", {"what": what},
+                         {"said": guest.stderr.splitlines()[0].removeprefix("ballast: ")})
 
     test.__doc__ = what
     return test
@@ -74,19 +78,24 @@ def main():
         refusal("a VFIO device", ["-device", "vfio-pci,host=0000:00:00.0"], "vfio-pci"),
         refusal("vhost-scsi", ["-device", "vhost-scsi-pci,wwpn=naa.5000c50000000001"],
                 "vhost-scsi-pci"),
-        refusal("two blocks of RAM",
-                ["-object", "memory-backend-ram,id=m0,size=256M", "-numa", "node,memdev=m0",
-                 "-object", "memory-backend-ram,id=m1,size=256M", "-numa", "node,memdev=m1"],
-                "one block"),
+        refusal("virtio-mem", ["-object", "memory-backend-ram,id=v,size=256M", "-device",
+                               "virtio-mem-pci,memdev=v"], "virtio-mem-pci"),
+        refusal("an NVDIMM", ["-object", "memory-backend-ram,id=v,size=256M", "-device",
+                              "nvdimm,memdev=v"], "nvdimm"),
+        refusal("RAM in blocks that cut superpages short",
+                ["-object", "memory-backend-ram,id=m0,size=255M", "-numa", "node,memdev=m0",
+                 "-object", "memory-backend-ram,id=m1,size=257M", "-numa", "node,memdev=m1"],
+                "'m1'", "multiple of 2 MiB"),
         refusal("RAM in a memfd, said in a file", backend, "memory-backend-memfd",
                 readconfig='[object "m"]\n  qom-type = "memory-backend-memfd"\n'
                            '  size = "512M"\n'),
         refusal("shared RAM, said in a file", backend, "share",
                 readconfig='[object "m"]\n  qom-type = "memory-backend-ram"\n  size = "512M"\n'
                            '  share = "on"\n'),
-        refusal("two blocks of RAM, said in a file", [], "m0",
+        refusal("a shared block of two, said in a file", [], "m1", "share",
                 readconfig='[object "m0"]\n  qom-type = "memory-backend-ram"\n  size = "256M"\n'
                            '[object "m1"]\n  qom-type = "memory-backend-ram"\n  size = "256M"\n'
+                           '  share = "on"\n'
                            '[numa]\n  type = "node"\n  nodeid = "0"\n  memdev = "m0"\n'
                            '[numa]\n  type = "node"\n  nodeid = "1"\n  memdev = "m1"\n'),
         refusal("more than the host has", [], "host", maximum="8192G", target="4096G"),

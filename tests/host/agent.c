@@ -12,6 +12,7 @@
 #include "ctl/map.h"
 #include "ctl/runtime_dir.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -40,7 +41,7 @@ static pid_t running; /* the last process started, until it was waited for */
 
 /* How one process is started. Zero: the usual. */
 struct plan {
-    uint64_t target_mib, max_mib;
+    uint64_t target_mib, max_mib, maxmem_mib;
     const char *config;  /* instead of the usual BALLAST_AGENT */
     const char *program; /* instead of fake_qemu */
     const char *named;   /* what the launcher says the program is */
@@ -104,10 +105,11 @@ static struct process start_argv(const struct plan *plan, const char *const *arg
     }
     snprintf(process.config, sizeof(process.config),
              "{\"name\": \"vm\", \"directory\": \"%.1024s\", \"lock_fd\": %d, \"target_bytes\": "
-             "%" PRIu64 ", \"max_bytes\": %" PRIu64 "%.1024s%.1024s}",
+             "%" PRIu64 ", \"max_bytes\": %" PRIu64 ", \"maxmem_bytes\": %" PRIu64
+             "%.1024s%.1024s}",
              dir.path, dir.lock_fd,
              (plan->target_mib != 0 ? plan->target_mib : (uint64_t)TARGET_MIB) * MIB,
-             plan->max_mib * MIB, named, preload);
+             plan->max_mib * MIB, plan->maxmem_mib * MIB, named, preload);
     assert_int_equal(pipe2(input, O_CLOEXEC), 0);
     assert_int_equal(pipe2(output, O_CLOEXEC), 0);
     assert_int_equal(pipe2(errors, O_CLOEXEC), 0);
@@ -318,7 +320,8 @@ static void exports(void **unused)
 {
     (void)unused;
     static const char *const expected =
-        "__open64_2\nfcntl64\nmadvise\nmlockall\nmmap64\nmremap\nmunmap\nopen64\nsetsockopt\n";
+        "__open64_"
+        "2\nfcntl64\nmadvise\nmbind\nmlockall\nmmap64\nmremap\nmunmap\nopen64\nsetsockopt\n";
     char command[PATH_MAX + 128], text[1024];
     snprintf(command, sizeof(command),
              "nm -D --defined-only '%s' 2>&1 | awk '{ print $3 }' | LC_ALL=C sort", agent_path);
@@ -516,9 +519,9 @@ static void refusals_while_it_runs(void **unused)
     static const char *const majors[] = {"7", "8", "9", "10"};
     for (size_t i = 0; i < sizeof(majors) / sizeof(majors[0]); i++) {
         struct process process =
-            start(&(struct plan){0}, "version", majors[i], RAM, "postcopy", "device", "machine",
-                  "block", "dimm0", "memory-backend-ram", "32", "private", "memdev", "device",
-                  "postcopy", "touch", "0", "512", "check", "0", "512", "ready");
+            start(&(struct plan){.max_mib = 64}, "version", majors[i], RAM, "postcopy", "device",
+                  "machine", "block", "dimm0", "memory-backend-ram", "32", "private", "memdev",
+                  "device", "postcopy", "touch", "0", "512", "check", "0", "512", "ready");
         wait_ready(&process);
         check_books(&process, SUPERPAGE_PAGES);
         go_on(&process);
@@ -560,6 +563,115 @@ static void advice_that_is_not_taken(void **unused)
     assert_false(exists(process.folder));
 }
 
+/* Waits until a figure is that. */
+static void wait_count(const struct process *process, const char *key, uint64_t wanted)
+{
+    uint64_t is = 0;
+    for (int tries = 0; tries < PATIENCE_MS / 10; tries++) {
+        json_t *reply = query(process);
+        is = count_of(reply, key);
+        json_decref(reply);
+        if (is == wanted) {
+            return;
+        }
+        usleep(10000);
+    }
+    fail_msg("%s is %" PRIu64 ", not %" PRIu64, key, is, wanted);
+}
+
+#define DIMM_MIB   "32"
+#define DIMM_PAGES (32 * MIB / PAGE_BYTES)
+
+/* Two nodes and a target that no single one could hold; a DIMM, used, that goes again. */
+static void blocks_of_ram(void **unused)
+{
+    (void)unused;
+    static const struct plan plan = {.target_mib = 80, .max_mib = 96, .maxmem_mib = 160};
+    struct process process =
+        start(&plan, RAM, "block", "ram1", "memory-backend-ram", "32", "private", "use", "1", "600",
+              "machine", "balloon", "80", "ready", "block", "dimm0", "memory-backend-ram", DIMM_MIB,
+              "private", "ready", "dimm", "2", "ready", "use", "2", "700", "ready", "balloon", "80",
+              "undimm", "2", "ready", "free", "2", "ready");
+    const pages_t small = 96 * MIB / PAGE_BYTES, target = 80 * MIB / PAGE_BYTES;
+    wait_ready(&process);
+    wait_count(&process, "max_pages", small);
+    wait_count(&process, "total_pages", target);
+    go_on(&process); /* it is there, and not the guest's */
+    wait_ready(&process);
+    wait_count(&process, "max_pages", small + DIMM_PAGES);
+    wait_count(&process, "out_pages", DIMM_PAGES);
+    go_on(&process); /* it is the guest's, and not used */
+    wait_ready(&process);
+    wait_count(&process, "out_pages", DIMM_PAGES);
+    go_on(&process);
+    wait_ready(&process);
+    wait_count(&process, "out_pages", 0); /* used */
+    wait_count(&process, "total_pages", target);
+    go_on(&process);
+    wait_ready(&process);
+    wait_count(&process, "out_pages", DIMM_PAGES); /* given up */
+    go_on(&process);
+    wait_ready(&process);
+    wait_count(&process, "max_pages", small); /* gone */
+    wait_count(&process, "out_pages", 0);
+    wait_count(&process, "total_pages", target);
+    json_t *reply = query(&process);
+    assert_int_equal(json_array_size(json_object_get(reply, "ram_blocks")), 2);
+    json_decref(reply);
+    go_on(&process);
+    assert_int_equal(finish(&process, NULL, 0), 0);
+    assert_false(exists(process.folder));
+}
+
+/* What /proc says of the mapping that begins there: a line of numa_maps. */
+static void check_policy(pid_t pid, uint64_t start, const char *policy)
+{
+    char path[64], line[1024], wanted[32];
+    snprintf(path, sizeof(path), "/proc/%d/numa_maps", (int)pid);
+    snprintf(wanted, sizeof(wanted), "%" PRIx64 " %s", start, policy);
+    FILE *maps = fopen(path, "re");
+    bool found = false;
+    assert_non_null(maps);
+    while (!found && fgets(line, sizeof(line), maps) != NULL) {
+        found = strncmp(line, wanted, strlen(wanted)) == 0 && isspace(line[strlen(wanted)]);
+    }
+    rewind(maps);
+    while (!found && fgets(line, sizeof(line), maps) != NULL) {
+        print_message("%s", line);
+    }
+    fclose(maps);
+    assert_true(found);
+}
+
+/* host-nodes and policy of memory back ends: kept, in the cache too, if they agree. */
+static void host_nodes(void **unused)
+{
+    (void)unused;
+    if (access("/proc/self/numa_maps", R_OK) != 0) {
+        skip();
+    }
+    struct process process = start(&(struct plan){.max_mib = 96}, RAM, "policy", "0", "2", "1",
+                                   "block", "ram1", "memory-backend-ram", "32", "private", "policy",
+                                   "1", "2", "1", "machine", "use", "1", "600", "ready");
+    wait_ready(&process);
+    json_t *reply = query(&process);
+    pid_t pid = (pid_t)count_of(reply, "pid");
+    check_policy(pid, count_of(reply, "cache_start"), "bind:0");
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *block = json_array_get(json_object_get(reply, "ram_blocks"), i);
+        check_policy(pid, count_of(block, "start"), "bind:0");
+    }
+    json_decref(reply);
+    go_on(&process);
+    assert_int_equal(finish(&process, NULL, 0), 0);
+    process = start(&(struct plan){.max_mib = 96}, RAM, "policy", "0", "2", "1", "block", "ram1",
+                    "memory-backend-ram", "32", "private", "policy", "1", "1", "1");
+    ends_with(&process, BALLAST_EXIT_REFUSED, "the same host-nodes and policy");
+    /* There is no node 63 here. */
+    process = start(&(struct plan){0}, RAM, "policy", "0", "2", "0x4000000000000000");
+    ends_with(&process, BALLAST_EXIT_REFUSED, "NUMA nodes that host-nodes names");
+}
+
 /* Before there is guest RAM, and where there is no agent's business at all. */
 static void other_memory(void **unused)
 {
@@ -577,15 +689,17 @@ static void refusals(void **unused)
         struct plan plan;
         const char *arguments[16];
     } cases[] = {
-        {"second block", {0}, {RAM, "block", "ram1", "memory-backend-ram", "32", "private"}},
+        {"more than -m's size and maxmem",
+         {.max_mib = 64},
+         {RAM, "block", "ram1", "memory-backend-ram", "32", "private"}},
         {"is shared memory", {0}, {"block", "ram0", "memory-backend-ram", RAM_MIB, "shared"}},
         {"memory-backend-file", {0}, {"block", "ram0", "memory-backend-file", RAM_MIB, "private"}},
         {"memory-backend-memfd", {0}, {"block", "ram0", "memory-backend-memfd", RAM_MIB, "shared"}},
-        {"has 64 MiB, and -m says 128 MiB", {.max_mib = 128}, {RAM}},
+        {"has 64 MiB, and -m says 32 MiB", {.max_mib = 32}, {RAM}},
         {"not aligned", {0}, {"block", "ram0", "memory-backend-ram", RAM_MIB, "unaligned"}},
         {"pins all of its RAM", {0}, {"pinned", RAM}},
         {"has no memory backend", {.max_mib = 64}, {"block", "old.ram", "-", RAM_MIB, "private"}},
-        {"66 MiB is not between 2 MiB and guest RAM", {.target_mib = 66}, {RAM}},
+        {"66 MiB is not between 2 MiB and guest RAM", {.target_mib = 66}, {RAM, "machine"}},
         {"16 MiB is not between 2 MiB and guest RAM",
          {0},
          {"block", "tiny", "memory-backend-ram", "1", "private"}},
@@ -817,6 +931,8 @@ int main(int count, char **arguments)
         cmocka_unit_test_teardown(refusals_while_it_runs, clean_up),
         cmocka_unit_test_teardown(what_is_not_pinned, clean_up),
         cmocka_unit_test_teardown(advice_that_is_not_taken, clean_up),
+        cmocka_unit_test_teardown(blocks_of_ram, clean_up),
+        cmocka_unit_test_teardown(host_nodes, clean_up),
         cmocka_unit_test_teardown(other_memory, clean_up),
         cmocka_unit_test_teardown(refusals, clean_up),
         cmocka_unit_test_teardown(bad_configurations, clean_up),

@@ -24,6 +24,10 @@
  *   postcopy                   a postcopy migration to here must be refused
  *   memdev                     a device with memory of its own must be refused
  *   device                     any other must not be
+ *   dimm, undimm NUMBER        a DIMM of that block is plugged, or unplugged
+ *   use NUMBER COUNT           write to so many pages of that block
+ *   free NUMBER                unmap that block
+ *   policy NUMBER MODE NODES   mbind(2) that block
  *   vhostscsi                  but for one that writes to unpinned pages
  *   direct MAGIC WORKS         files are on a file system with that magic number:
  *                              they can be read with O_DIRECT, or not
@@ -109,6 +113,12 @@ static int background = -1; /* tells the parent that -daemonize left behind */
 EXPORT void *memory_region_from_host(void *host, uint64_t *offset);
 EXPORT const char *memory_region_name(const void *region);
 EXPORT void *memory_region_owner(void *region);
+EXPORT bool memory_region_is_mapped(void *region);
+EXPORT void *host_memory_backend_get_memory(void *backend);
+EXPORT void *memory_region_get_ram_ptr(void *region);
+EXPORT void *object_get_objects_root(void);
+EXPORT void *object_resolve_path_component(void *parent, const char *part);
+EXPORT void *object_property_get_link(void *object, const char *name, void **error);
 EXPORT const char *object_get_typename(const void *object);
 EXPORT int ram_block_discard_require(bool state);
 
@@ -187,6 +197,48 @@ void *memory_region_owner(void *region)
 {
     struct region *block = region;
     return block->owner.type != NULL ? &block->owner : NULL;
+}
+
+bool memory_region_is_mapped(void *region)
+{
+    return region != NULL;
+}
+
+/* A back end is known by its region's name. */
+void *host_memory_backend_get_memory(void *backend)
+{
+    return (char *)backend - offsetof(struct region, owner);
+}
+
+void *memory_region_get_ram_ptr(void *region)
+{
+    return ((struct region *)region)->host;
+}
+
+void *object_get_objects_root(void)
+{
+    return NULL;
+}
+
+void *object_resolve_path_component(void *parent, const char *part)
+{
+    (void)parent;
+    for (size_t i = 0; i < block_count; i++) {
+        if (strcmp(blocks[i].name, part) == 0) {
+            return &blocks[i].owner;
+        }
+    }
+    return NULL;
+}
+
+static struct region *dimm; /* that is plugged, or unplugged */
+
+void *object_property_get_link(void *object, const char *name, void **error)
+{
+    (void)object;
+    (void)name;
+    (void)error;
+    return &dimm->owner;
 }
 
 const char *object_get_typename(const void *object)
@@ -537,6 +589,31 @@ static void add_device(const char *its_driver, const char *its_memdev)
     free(error);
 }
 
+static void plug_dimm(size_t number, bool plugged)
+{
+    static struct object device = {"pc-dimm"};
+    void *error = NULL;
+    must(number < block_count, "a DIMM's block");
+    dimm = &blocks[number];
+    driver = "pc-dimm";
+    memdev = dimm->name;
+    if (plugged) {
+        must(!device_listener->hide_device(device_listener, NULL, false, &error), "a hidden DIMM");
+        must(error == NULL, "a DIMM");
+    }
+    (plugged ? device_listener->realize : device_listener->unrealize)(device_listener, &device);
+}
+
+/* As libnuma's is called, which the agent stands before. */
+static void set_policy(size_t number, int mode, unsigned long nodes)
+{
+    long (*bind)(void *, unsigned long, int, const unsigned long *, unsigned long, unsigned) =
+        (long (*)(void *, unsigned long, int, const unsigned long *, unsigned long, unsigned))dlsym(
+            RTLD_DEFAULT, "mbind");
+    must(bind != NULL && number < block_count, "mbind");
+    must(bind(blocks[number].host, blocks[number].bytes, mode, &nodes, 64, 0) == 0, "a policy");
+}
+
 /* The agent's own calls of open come here first. */
 EXPORT int open(const char *path, int flags, ...);
 static atomic_bool slow;
@@ -775,6 +852,26 @@ static int run(char **argument)
         must(madvise(page_at(number(argument[1])), number(argument[2]) * PAGE,
                      (int)number(argument[3])) == 0,
              "madvise");
+        return 4;
+    }
+    if (strcmp(command, "dimm") == 0 || strcmp(command, "undimm") == 0) {
+        plug_dimm(number(argument[1]), command[0] == 'd');
+        return 2;
+    }
+    if (strcmp(command, "use") == 0) {
+        volatile char *at = blocks[number(argument[1])].host;
+        for (size_t i = 0; i < number(argument[2]); i++) {
+            at[i * PAGE] = 1;
+        }
+        return 3;
+    }
+    if (strcmp(command, "free") == 0) {
+        const struct region *block = &blocks[number(argument[1])];
+        must(munmap(block->host, block->bytes + PAGE) == 0, "freeing a block");
+        return 2;
+    }
+    if (strcmp(command, "policy") == 0) {
+        set_policy(number(argument[1]), (int)number(argument[2]), number(argument[3]));
         return 4;
     }
     if (strcmp(command, "churn") == 0) {

@@ -31,7 +31,7 @@ static void they_come_back(void **unused)
     }
     haddr_t in_ram = haddr(ram_page(&f, gfn(2 * SUPERPAGE_PAGES)));
     haddr_t in_cache = haddr(cache_page(&f, cfn(SUPERPAGE_PAGES)));
-    struct lost_search search = lost_search_begin(&f.host);
+    struct lost_search search = lost_search_begin();
     haddr_t found = {0};
     assert_false(lost_find(&f.host, &search, &found));
     page_fill(ram_page(&f, gfn(2 * SUPERPAGE_PAGES + 5)), 5);
@@ -42,7 +42,7 @@ static void they_come_back(void **unused)
         fixture_close(&f);
         skip_because("this kernel keeps pages of zeros (before 6.12)");
     }
-    search = lost_search_begin(&f.host);
+    search = lost_search_begin();
     assert_true(lost_find(&f.host, &search, &found));
     assert_int_equal(found.a, in_ram.a);
     lost_bring_back(&f.host, found);

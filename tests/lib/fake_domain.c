@@ -4,14 +4,16 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-int fake_domain_init(struct fake_domain *fake, pages_t max_pages, pages_t target_pages)
+static int init(struct fake_domain *fake, pages_t max_pages, pages_t span_pages,
+                pages_t target_pages)
 {
-    struct domain_config config = {max_pages, target_pages};
-    if (max_pages > bytes_to_pages(MAX_DOMAIN_BYTES)) {
+    struct domain_config config = {
+        .max_pages = max_pages, .span_pages = span_pages, .target_pages = target_pages};
+    if (span_pages > bytes_to_pages(MAX_DOMAIN_BYTES)) {
         /* Refused before it looks at its metadata. */
         return domain_init(&fake->domain, &config, &fake_ops, &fake->host, NULL);
     }
-    fake->metadata_bytes = domain_metadata_bytes(max_pages);
+    fake->metadata_bytes = domain_metadata_bytes(span_pages);
     fake->metadata = mmap(NULL, fake->metadata_bytes, PROT_READ | PROT_WRITE,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (fake->metadata == MAP_FAILED) {
@@ -24,14 +26,25 @@ int fake_domain_init(struct fake_domain *fake, pages_t max_pages, pages_t target
         munmap(fake->metadata, fake->metadata_bytes);
         return err;
     }
-    fake_host_init(&fake->host, max_pages, domain_cache_span_pages(max_pages));
+    fake_host_init(&fake->host, span_pages, domain_cache_span_pages(span_pages));
     return 0;
+}
+
+int fake_domain_init(struct fake_domain *fake, pages_t max_pages, pages_t target_pages)
+{
+    return init(fake, max_pages, max_pages, target_pages);
 }
 
 void fake_domain_start(struct fake_domain *fake, pages_t max_pages, pages_t target_pages)
 {
+    fake_domain_start_with_room(fake, max_pages, max_pages, target_pages);
+}
+
+void fake_domain_start_with_room(struct fake_domain *fake, pages_t max_pages, pages_t span_pages,
+                                 pages_t target_pages)
+{
     pages_t missing = target_pages;
-    if (fake_domain_init(fake, max_pages, target_pages) != 0 ||
+    if (init(fake, max_pages, span_pages, target_pages) != 0 ||
         domain_build_step(&fake->domain, target_pages, &missing) != 0) {
         abort();
     }

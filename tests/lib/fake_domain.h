@@ -22,6 +22,10 @@ int fake_domain_init(struct fake_domain *fake, pages_t max_pages, pages_t target
 /* The same, and builds it; aborts if it does not come to run. */
 void fake_domain_start(struct fake_domain *fake, pages_t max_pages, pages_t target_pages);
 
+/* The same, with room for more memory, up to span_pages, by domain_plug. */
+void fake_domain_start_with_room(struct fake_domain *fake, pages_t max_pages, pages_t span_pages,
+                                 pages_t target_pages);
+
 void fake_domain_free(struct fake_domain *fake);
 
 /* The engine's equations, the host's comparison (see fake_host_compare) and its

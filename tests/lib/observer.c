@@ -62,10 +62,13 @@
 #define DEVIATIONS_MAX 20 /* described one by one; all are counted */
 #define SKIP           77
 
+#define BLOCKS_MAX 64
+
 /* What is observed. */
 struct subject {
     pid_t pid;
-    struct range ram;
+    struct range ram[BLOCKS_MAX]; /* guest RAM, in blocks */
+    size_t blocks;
     struct range cache;
     uint64_t target_pages;
     uint64_t least_pages;  /* that may be resident: the target, unless others are set meanwhile */
@@ -143,9 +146,19 @@ static void sleep_until(uint64_t deadline_ns)
 static int read_both(struct residency_reader *reader, const struct subject *subject,
                      struct reading *reading)
 {
-    struct reading both;
-    int r = residency_scan(reader, subject->ram, &both.ram);
+    struct reading both = {0};
+    int r = 0;
 
+    for (size_t i = 0; i < subject->blocks && r == 0; i++) {
+        struct residency block;
+
+        r = residency_scan(reader, subject->ram[i], &block);
+        if (r == 0) {
+            both.ram.pages += block.pages;
+            both.ram.huge_pages += block.huge_pages;
+            both.ram.zero_pages += block.zero_pages;
+        }
+    }
     if (r == 0) {
         r = residency_scan(reader, subject->cache, &both.cache);
     }
@@ -203,11 +216,17 @@ static void describe_deviation(struct tally *tally, const struct subject *subjec
 static void check_smaps(struct tally *tally, const struct subject *subject,
                         const struct reading *reading, uint64_t t_ns)
 {
-    uint64_t ram;
+    uint64_t ram = 0;
+    uint64_t block;
     uint64_t cache;
 
-    if (residency_smaps(subject->pid, subject->ram, &ram) < 0 ||
-        residency_smaps(subject->pid, subject->cache, &cache) < 0) {
+    for (size_t i = 0; i < subject->blocks; i++) {
+        if (residency_smaps(subject->pid, subject->ram[i], &block) < 0) {
+            return;
+        }
+        ram += block;
+    }
+    if (residency_smaps(subject->pid, subject->cache, &cache) < 0) {
         return;
     }
     tally->smaps_checks++;
@@ -291,7 +310,56 @@ static void count_first_reading(struct tally *tally, const struct reading *readi
     tally->first_reading_max = max_u64(tally->first_reading_max, reading->sum);
 }
 
-static enum verdict take_sample(struct residency_reader *reader, const struct subject *subject,
+/* A page count or address that must be in the reply. */
+static bool take_number(const json_t *reply, const char *key, uint64_t *value)
+{
+    const json_t *number = json_object_get(reply, key);
+
+    if (!json_is_integer(number) || json_integer_value(number) < 0) {
+        fprintf(stderr, "observer: the domain's answer has no number '%s'\n", key);
+        return false;
+    }
+    *value = (uint64_t)json_integer_value(number);
+    return true;
+}
+
+static bool take_blocks(const json_t *reply, struct subject *subject)
+{
+    const json_t *blocks = json_object_get(reply, "ram_blocks");
+    bool good = json_is_array(blocks) && json_array_size(blocks) <= BLOCKS_MAX;
+
+    subject->blocks = good ? json_array_size(blocks) : 0;
+    for (size_t i = 0; i < subject->blocks && good; i++) {
+        const json_t *block = json_array_get(blocks, i);
+
+        good = take_number(block, "start", &subject->ram[i].start) &&
+               take_number(block, "bytes", &subject->ram[i].bytes);
+    }
+    return good;
+}
+
+/* DIMMs may have come and gone. */
+static void look_for_blocks(struct subject *subject)
+{
+    struct subject now = *subject;
+    struct ctl_client *client;
+    struct ctl_error error;
+    json_t *reply;
+
+    if (subject->socket[0] == '\0' ||
+        ctl_client_connect(subject->socket, CONTROL_TIMEOUT_MS, &client) < 0) {
+        return;
+    }
+    if (ctl_client_call(client, "query-domain", NULL, CONTROL_TIMEOUT_MS, &reply, &error) == 0) {
+        if (take_blocks(reply, &now)) {
+            *subject = now;
+        }
+        json_decref(reply);
+    }
+    ctl_client_close(client);
+}
+
+static enum verdict take_sample(struct residency_reader *reader, struct subject *subject,
                                 struct tally *tally, uint64_t t_ns, struct reading *reading)
 {
     uint64_t before = now_ns();
@@ -322,6 +390,7 @@ static enum verdict take_sample(struct residency_reader *reader, const struct su
             return IN_FLIGHT_REREAD;
         }
     }
+    look_for_blocks(subject);
     return read_stopped(reader, subject, tally, t_ns, reading, IN_FLIGHT_STOPPED);
 }
 
@@ -351,7 +420,7 @@ static void print_line(json_t *object)
 
 /* Samples until the process ends or we are told to; then once more, so that what was so when we
  * were told is seen. */
-static void observe(struct residency_reader *reader, const struct subject *subject, unsigned hz,
+static void observe(struct residency_reader *reader, struct subject *subject, unsigned hz,
                     struct tally *tally)
 {
     uint64_t period = hz == 0 ? 0 : 1000000000u / hz;
@@ -419,19 +488,6 @@ static int report(const struct subject *subject, unsigned hz, const struct tally
     return good ? 0 : 1;
 }
 
-/* A page count or address that must be in the reply. */
-static bool take_number(const json_t *reply, const char *key, uint64_t *value)
-{
-    const json_t *number = json_object_get(reply, key);
-
-    if (!json_is_integer(number) || json_integer_value(number) < 0) {
-        fprintf(stderr, "observer: the domain's answer has no number '%s'\n", key);
-        return false;
-    }
-    *value = (uint64_t)json_integer_value(number);
-    return true;
-}
-
 static int ask_domain(const char *name, struct subject *subject)
 {
     struct ctl_client *client;
@@ -459,9 +515,7 @@ static int ask_domain(const char *name, struct subject *subject)
                 r == -EREMOTEIO ? error.desc : strerror(-r));
         return r;
     }
-    good = take_number(reply, "pid", &pid) &&
-           take_number(reply, "ram_start", &subject->ram.start) &&
-           take_number(reply, "ram_bytes", &subject->ram.bytes) &&
+    good = take_number(reply, "pid", &pid) && take_blocks(reply, subject) &&
            take_number(reply, "cache_start", &subject->cache.start) &&
            take_number(reply, "cache_bytes", &subject->cache.bytes) &&
            take_number(reply, "target_pages", &subject->target_pages);
@@ -513,7 +567,8 @@ int main(int argc, char **argv)
             subject.pid = (pid_t)strtol(optarg, NULL, 10);
             break;
         case 'r':
-            good = good && parse_range(optarg, &subject.ram);
+            good = good && parse_range(optarg, &subject.ram[0]);
+            subject.blocks = 1;
             break;
         case 'c':
             good = good && parse_range(optarg, &subject.cache);

@@ -45,7 +45,7 @@ static void sizes_out_of_range_are_refused(void **unused)
                                        {1024, 100000}, {UINT64_MAX, 512}};
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         struct fake_domain other = {.domain = {.total_pages = 12345}};
-        struct domain_config config = {sizes[i][0], sizes[i][1]};
+        struct domain_config config = {.max_pages = sizes[i][0], .target_pages = sizes[i][1]};
         assert_int_equal(domain_init(&other.domain, &config, &fake_ops, &other.host, NULL),
                          -EINVAL);
         assert_int_equal(other.domain.total_pages, 12345); /* untouched */

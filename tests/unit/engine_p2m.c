@@ -15,7 +15,7 @@ static void start(struct fixture *f, pages_t max)
 {
     f->metadata = calloc(1, p2m_metadata_bytes(max));
     assert_non_null(f->metadata);
-    p2m_init(&f->p2m, max, f->metadata);
+    p2m_init(&f->p2m, max, max, f->metadata);
 }
 
 static void stop(struct fixture *f)

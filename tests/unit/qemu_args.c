@@ -95,7 +95,14 @@ static void sizes(void **state)
          GIB},
         {{{"-m", "1G", "-object", "memory-backend-ram,id=r,size=1G", "-numa", "node,memdev=r"}},
          GIB},
+        {{{"-m", "1G", "-object", "memory-backend-ram,id=a,size=512M", "-object",
+           "memory-backend-ram,id=b,size=512M", "-numa", "node,memdev=a", "-numa",
+           "node,memdev=b"}},
+         GIB},
         {{{"-numa", "node,mem=512", "-numa", "node,mem=512", "-m", "1G"}}, GIB},
+        /* With DIMMs there is more than -m says. */
+        {{{"-m", "1G,slots=2,maxmem=4G", "-object", "memory-backend-ram,id=d,size=1G"}}, GIB},
+        {{{"-m", "1G,slots=2,maxmem=4G", "-device", "pc-dimm,memdev=d"}}, 0},
     };
 
     (void)state;
@@ -179,12 +186,8 @@ static void what_cannot_be_served(void **state)
         {{{"-object", "{\"qom-type\":\"memory-backend-ram\",\"id\":\"r\",\"share\":true}"}},
          -ENOTSUP,
          "share=on"},
-        {{{"-object", "memory-backend-ram,id=a,size=1G", "-object",
-           "memory-backend-ram,id=b,size=1G", "-M", "memory-backend=a"}},
-         -ENOTSUP,
-         "more than one"},
-        {{{"-numa", "node,memdev=a", "-numa", "node,memdev=b"}}, -ENOTSUP, "more than one"},
-        {{{"-m", "1G", "-object", "memory-backend-ram,id=dimm,size=1G"}}, -ENOTSUP, "'dimm'"},
+        {{{"-device", "virtio-mem-pci,memdev=r"}}, -ENOTSUP, "virtio-mem-pci"},
+        {{{"-device", "nvdimm,memdev=r"}}, -ENOTSUP, "nvdimm"},
         {{{"-device", "vfio-pci,host=01:00.0"}}, -ENOTSUP, "vfio-pci"},
         {{{"-device", "vhost-scsi-pci,wwpn=naa.5"}}, -ENOTSUP, "vhost-scsi-pci"},
         {{{"-device", "host=01:00.0,driver=vfio-pci"}}, -ENOTSUP, "vfio-pci"},
