@@ -4,7 +4,8 @@
 before its first instruction to its end.
 
 In the suite some of them; all of them with BALLAST_MACHINES=all, or those in whose name a word is:
-BALLAST_MACHINES=s390x. BALLAST_SUPPORT_RECORD=FILE keeps what came of it (results.py).
+BALLAST_MACHINES=s390x. BALLAST_SUPPORT_RECORD=docs/support.json keeps what came of it (results.py),
+and scripts/support-table makes docs/support.md of that.
 """
 
 import json
@@ -208,7 +209,13 @@ def xen(session, case):
         "-kernel", kit("xen")["kernel"], "-initrd",
         f"{kernel} console=hvc0 panic=-1,{initramfs}", "-append",
         "console=com1 com1=115200 dom0_mem=320M,max:320M bootscrub=1 loglvl=all"])
-    to_the_end(session, case, guest)
+    try:
+        to_the_end(session, case, guest)
+    except lib.Failed:
+        lib.check("Hardware Dom0 crashed" not in guest.serial, "the kernel of dom0 crashes" +
+                  (", after Xen has scrubbed" if "Scrubbing Free RAM" in guest.serial else "") +
+                  f": {guest.account()}")
+        raise
     lib.check("Scrubbing Free RAM" in guest.serial, "Xen did not scrub its memory")
     return "Xen " + re.search(r"Xen version (\S+)", guest.serial).group(1)
 
@@ -286,7 +293,7 @@ def test_of(case):
                     for name in ("stderr", "serial") for path in session.folder.glob(f"*/{name}")]
             raise lib.Failed(f"QEMU ended: {error}: {said}") from None
         except Exception as error:  # pylint: disable=broad-except
-            record(case, "failed", str(error).split("\n")[0][:200])
+            record(case, "failed", str(error).split(": ")[0])
             raise
         record(case, "works", note)
 
