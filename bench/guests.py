@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import resource
+import subprocess
 import sys
 import threading
 import time
@@ -178,6 +179,20 @@ def uncompressed_kernel(folder):
     path = pathlib.Path(folder) / "vmlinux"
     if not path.exists():
         path.write_bytes(lzma.LZMADecompressor().decompress(packed[at:]))
+    return path
+
+
+def bare_initramfs(folder):
+    """The guest's initramfs without the tests' programs and modules; made in `folder`."""
+    kit = lib.guest_kit()
+    path = pathlib.Path(folder) / "initramfs"
+    if not path.exists():
+        busybox = pathlib.Path(kit["kernel"]).parent / "busybox"
+        script = ('mkdir "$1" && cd "$1" && zcat "$2" | "$3" cpio -i 2>/dev/null && '
+                  'find init bin | "$3" cpio -o -H newc 2>/dev/null | gzip -9 >"$1.part" && '
+                  'mv "$1.part" "$4"')
+        subprocess.run(["sh", "-ec", script, "sh", path.with_suffix(".tree"), kit["initramfs"],
+                        busybox, path], check=True)
     return path
 
 
