@@ -135,7 +135,7 @@ def ends_soon(guest):
 
 def run_to_end(start, limit_s=lib.BOOT_LIMIT_S, until=None):
     """Runs the guest that start() starts: to its power-off, or until until(guest) returns.
-    {"survived", "status", "wall_s", "kernel_s", "peak_mib", "memtotal_mib"}"""
+    {"survived", "status", "account", "wall_s", "kernel_s", "peak_mib", "memtotal_mib"}"""
     before = kernel_seconds()
     started = time.monotonic()
     guest = start()
@@ -157,7 +157,8 @@ def run_to_end(start, limit_s=lib.BOOT_LIMIT_S, until=None):
         guest.process.kill()
     guest.process.wait()
     memtotal = re.search(r"^MemTotal (\d+) kB", "\n".join(guest.said()), re.M)
-    return {"survived": survived, "status": guest.process.returncode, "wall_s": wall, "kernel_s": kernel_seconds() - before,
+    return {"survived": survived, "status": guest.process.returncode, "account": guest.account(),
+            "wall_s": wall, "kernel_s": kernel_seconds() - before,
             "peak_mib": peak.stop(), "memtotal_mib": int(memtotal.group(1)) >> 10 if memtotal
             else None}
 
