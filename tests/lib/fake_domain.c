@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-static int init(struct fake_domain *fake, pages_t max_pages, pages_t span_pages,
-                pages_t target_pages)
+int fake_domain_init_with_room(struct fake_domain *fake, pages_t max_pages, pages_t span_pages,
+                               pages_t target_pages)
 {
     struct domain_config config = {
         .max_pages = max_pages, .span_pages = span_pages, .target_pages = target_pages};
@@ -32,7 +32,7 @@ static int init(struct fake_domain *fake, pages_t max_pages, pages_t span_pages,
 
 int fake_domain_init(struct fake_domain *fake, pages_t max_pages, pages_t target_pages)
 {
-    return init(fake, max_pages, max_pages, target_pages);
+    return fake_domain_init_with_room(fake, max_pages, max_pages, target_pages);
 }
 
 void fake_domain_start(struct fake_domain *fake, pages_t max_pages, pages_t target_pages)
@@ -44,7 +44,7 @@ void fake_domain_start_with_room(struct fake_domain *fake, pages_t max_pages, pa
                                  pages_t target_pages)
 {
     pages_t missing = target_pages;
-    if (init(fake, max_pages, span_pages, target_pages) != 0 ||
+    if (fake_domain_init_with_room(fake, max_pages, span_pages, target_pages) != 0 ||
         domain_build_step(&fake->domain, target_pages, &missing) != 0) {
         abort();
     }

@@ -19,10 +19,14 @@ struct fake_domain {
  * does; nothing is left to free unless that is 0. */
 int fake_domain_init(struct fake_domain *fake, pages_t max_pages, pages_t target_pages);
 
-/* The same, and builds it; aborts if it does not come to run. */
+/* The same, with room for more memory, up to span_pages, by domain_plug. */
+int fake_domain_init_with_room(struct fake_domain *fake, pages_t max_pages, pages_t span_pages,
+                               pages_t target_pages);
+
+/* As fake_domain_init, and builds it; aborts if it does not come to run. */
 void fake_domain_start(struct fake_domain *fake, pages_t max_pages, pages_t target_pages);
 
-/* The same, with room for more memory, up to span_pages, by domain_plug. */
+/* The same, with room. */
 void fake_domain_start_with_room(struct fake_domain *fake, pages_t max_pages, pages_t span_pages,
                                  pages_t target_pages);
 

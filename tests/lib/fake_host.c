@@ -775,6 +775,17 @@ void fake_guest_merge(struct fake_host *host, gfn_t at)
     mark_dirty(&host->guest, at.n);
 }
 
+void fake_guest_unmap(struct fake_host *host, gfn_t at)
+{
+    struct fake_superpage *sp = superpage(&host->guest, at.n);
+    if (sp->present != 0) {
+        breach(host, "memory is unmapped that is in place");
+    }
+    sp->huge = false;
+    sp->table = false;
+    mark_dirty(&host->guest, at.n);
+}
+
 bool fake_guest_is_huge(const struct fake_host *host, gfn_t at)
 {
     return superpage(&host->guest, at.n)->huge;

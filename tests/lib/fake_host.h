@@ -163,6 +163,9 @@ void fake_guest_split(struct fake_host *host, gfn_t at);
 /* It makes one huge page of a superpage all of whose pages are in place. */
 void fake_guest_merge(struct fake_host *host, gfn_t at);
 
+/* The memory of a superpage without pages is unmapped, and its page table with it. */
+void fake_guest_unmap(struct fake_host *host, gfn_t at);
+
 /* Whether a superpage of either side is one huge page; has a page table. */
 bool fake_guest_is_huge(const struct fake_host *host, gfn_t at);
 bool fake_guest_has_table(const struct fake_host *host, gfn_t at);

@@ -62,6 +62,8 @@ enum action {
     ACT_INTRUDE,
     ACT_SPLIT,
     ACT_OUT_OF_RANGE,
+    ACT_PLUG,
+    ACT_UNPLUG,
     ACT_BUILD,
     ACT_DIE,
     ACT_DRAIN,
@@ -92,6 +94,8 @@ static const char *const action_names[ACTIONS] = {
     "intrude",
     "split",
     "out of range",
+    "plug",
+    "unplug",
     "build",
     "die",
     "drain",
@@ -122,6 +126,8 @@ static const unsigned weights[ACTIONS] = {
     [ACT_INTRUDE] = 1,
     [ACT_SPLIT] = 0,
     [ACT_OUT_OF_RANGE] = 1,
+    [ACT_PLUG] = 1,
+    [ACT_UNPLUG] = 1,
 };
 
 /* No max that is drawn is larger. */
@@ -148,6 +154,8 @@ static struct {
     struct fake_domain fake;
     struct reference pages;
     pages_t max;
+    pages_t span;       /* what max may grow to */
+    uint64_t unplugged; /* pages that were taken away while they were given up */
 
     uint64_t seed, random;
     uint64_t operation, operations, episode;
@@ -311,7 +319,7 @@ static void check_counters(void)
         c->reclaimed_2m * SP + c->reclaimed_4k + c->discarded_pages + c->collected_pages;
     expect(p2m->ram_pages + p2m->given_pages == came - went, "P + G is what the counters say");
     expect(p2m->out_pages + p2m->given_pages ==
-               c->given_up_pages - c->taken_back_pages - c->out_in_use,
+               c->given_up_pages - c->taken_back_pages - c->out_in_use - model.unplugged,
            "O is what the counters say");
 }
 
@@ -633,7 +641,8 @@ static int set_target(void)
     struct domain *d = &model.fake.domain;
     pages_t total = d->total_pages, target = d->target_pages;
     pages_t near = one_in(2) ? 700 : model.max;
-    pages_t low = max_u64(SP, total - min_u64(total, near));
+    pages_t below = min_u64(total, model.max); /* the total is above max after an unplug */
+    pages_t low = max_u64(SP, below - min_u64(below, near));
     pages_t wanted = low + draw(min_u64(model.max, total + near) - low + 1);
     model.now->at = wanted;
     uint64_t releases_failed = model.fake.host.failed[FAKE_RELEASE];
@@ -793,6 +802,74 @@ static int out_of_range(void)
     return -EINVAL;
 }
 
+/* The guest is given more memory, behind what it has. */
+static int plug(void)
+{
+    pages_t pages = (1 + draw(2)) * SP;
+    gfn_t at = gfn(UINT64_MAX);
+    int err = domain_plug(&model.fake.domain, pages, &at);
+    model.now->at = model.max;
+    model.now->pages = pages;
+    if (model.max % SP != 0) {
+        expect(err == -EINVAL, "behind a superpage that is short nothing is plugged");
+    } else if (pages > model.span - model.max) {
+        expect(err == -ENOSPC, "there is no more than the span");
+    } else {
+        expect(err == 0 && at.n == model.max, "what is plugged comes behind the rest");
+        model.max += pages;
+    }
+    return err;
+}
+
+/* Its last superpages are taken away: given up as a rule, collected, and unplugged. */
+static int unplug(void)
+{
+    struct domain *d = &model.fake.domain;
+    pages_t pages = (1 + draw(2)) * SP;
+    if (model.max % SP != 0 || pages >= model.max) {
+        expect(domain_unplug(d, gfn(model.max % SP != 0 ? model.max - SP : 0),
+                             model.max % SP != 0 ? SP : model.max) == -EINVAL,
+               "superpages are unplugged, and not all");
+        return -EINVAL;
+    }
+    gfn_t at = gfn(model.max - pages);
+    model.now->at = at.n;
+    model.now->pages = pages;
+    int err = one_in(8) ? 0 : give_up(at, pages);
+    if (err == 0) {
+        err = domain_collect(d, at, pages);
+        expect(err == 0 || (model.lossy && host_failed()), "only the host can fail to collect");
+    }
+    pages_t in_place = 0, foreign = 0, up = 0;
+    for (pages_t i = 0; i < pages && err == 0; i++) {
+        enum p2m_state state = p2m_get(&d->p2m, gfn_add(at, i));
+        bool ours = state == P2M_RAM || state == P2M_GIVEN;
+        in_place += ours;
+        foreign += !ours && fake_guest_has(&model.fake.host, gfn_add(at, i));
+        up += is_up(state);
+    }
+    /* Nobody puts pages where there is no memory. */
+    if (err != 0 || foreign != 0) {
+        return err;
+    }
+    pages_t total = d->total_pages, target = d->target_pages;
+    err = domain_unplug(d, at, pages);
+    expect(err == (in_place != 0 ? -EBUSY : 0), "what is in place cannot be unplugged");
+    if (err == 0) {
+        model.max -= pages;
+        model.unplugged += up;
+        memset(model.pages.up + at.n, 0, pages * sizeof(bool));
+        memset(model.pages.token + at.n, 0, pages * sizeof(uint32_t));
+        for (pages_t i = 0; i < pages; i += SP) {
+            fake_guest_unmap(&model.fake.host, gfn_add(at, i));
+        }
+    }
+    expect(d->total_pages == total && d->target_pages == min_u64(target, model.max) &&
+               d->shrinking == (total > d->target_pages),
+           "the target is not above max, and the total follows later");
+    return err;
+}
+
 static enum action draw_action(void)
 {
     uint64_t ticket = draw(model.chance_sum);
@@ -909,6 +986,12 @@ static void live(void)
         break;
     case ACT_OUT_OF_RANGE:
         result = out_of_range();
+        break;
+    case ACT_PLUG:
+        result = plug();
+        break;
+    case ACT_UNPLUG:
+        result = unplug();
         break;
     case ACT_BUILD:
     case ACT_DIE:
@@ -1030,10 +1113,12 @@ static void run_episode(void)
     static const unsigned rates[] = {0, 0, 1000, 100, 20, 4};
     model.max = (1 + draw(MAX_PAGES / SP - 1)) * SP + (one_in(2) ? draw(SP) : 0);
     pages_t target = SP + draw(min_u64(model.max, one_in(2) ? 3 * SP : UINT64_MAX) - SP + 1);
+    model.span = one_in(2) ? model.max : MAX_PAGES;
+    model.unplugged = 0;
     memset(&model.pages, 0, sizeof(model.pages));
     model.pinned_count = 0;
     model.waiting = UINT64_MAX;
-    if (fake_domain_init(&model.fake, model.max, target) != 0) {
+    if (fake_domain_init_with_room(&model.fake, model.max, model.span, target) != 0) {
         fail("domain_init refuses max %" PRIu64 ", target %" PRIu64, model.max, target);
     }
     struct fake_host *host = &model.fake.host;
