@@ -74,7 +74,7 @@ CASES = (
     Case(LINUX, "pc, 2 NUMA nodes, 4 vCPUs",
          words=("-machine", "pc", "-smp", "4", *nodes(2, 512))),
     Case(LINUX, "q35, 8 NUMA nodes of 126 MiB, 8 vCPUs", max="1008M", target="252M",
-         words=("-machine", "q35", "-smp", "8", *nodes(8, 126)), default=True),
+         words=("-machine", "q35", "-smp", "8", *nodes(8, 126))),
     Case(LINUX, "q35, a DIMM from the start", max="512M", target="192M",
          memory="512M,slots=2,maxmem=2G",
          words=("-machine", "q35", "-object", "memory-backend-ram,id=d,size=256M",

@@ -3,7 +3,7 @@
 """What happens to a guest's memory over its life, all of it to one guest; and guests that start anew
 again and again, children of QEMU, and a kernel that merges pages. The total never moves unasked.
 
-BALLAST_REBOOTS is how often the guest reboots (2 if it is not set)."""
+BALLAST_REBOOTS is how often the guest reboots (once if it is not set)."""
 
 import contextlib
 import os
@@ -69,7 +69,7 @@ def reset_early(guest, qmp):
 
 def test_reboots(session):
     """a guest that is reset in the midst of its boot, and one that reboots itself"""
-    goal = int(os.environ.get("BALLAST_REBOOTS", "2"))
+    goal = int(os.environ.get("BALLAST_REBOOTS", "1"))
     guest = session.start_guest("512M", "160M", append="ballast.scenario=reboot ballast.size=32",
                                 reboots=True, held=True)
     guest.wait_up()
