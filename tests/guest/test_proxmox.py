@@ -276,11 +276,6 @@ def test_numa(host):
 def test_refusals(host):
     """what cannot be is refused, and says why"""
     plain = host.words()
-    dimm = ["-m", "size=1024,slots=255,maxmem=524288M", "-object",
-            "memory-backend-ram,id=ram-node0,size=1024M", "-numa",
-            "node,nodeid=0,cpus=0,memdev=ram-node0", "-object",
-            "memory-backend-ram,id=mem-dimm0,size=512M", "-device",
-            "pc-dimm,id=dimm0,memdev=mem-dimm0,node=0"]
     ivshmem = ["-device", "ivshmem-plain,memdev=ivshmem,", "-object",
                f"memory-backend-file,id=ivshmem,share=on,mem-path={host.folder}/shm,size=4M"]
     shared = ["-m", "768", "-object", "memory-backend-memfd,id=virtiofs-mem,size=768M,share=on",
@@ -289,7 +284,6 @@ def test_refusals(host):
             (CONFIG.replace("balloon: 192\n", ""), plain, "no target"),
             (CONFIG.replace("balloon: 192", "balloon: 0"), plain, "no target"),
             (CONFIG.replace("balloon: 192", "balloon: 1024"), plain, "above the guest's memory"),
-            (CONFIG, host.words(memory=dimm), "block"),
             (CONFIG, host.words(memory=shared), "memory-backend-memfd"),
             (CONFIG, host.words(state=ivshmem), "memory-backend-file")]:
         host.config.write_text(config)
