@@ -8,10 +8,10 @@
 #include "top_poll.h"
 
 #include "base/clock.h"
+#include "base/thread.h"
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -183,10 +183,6 @@ static void *run_errand(void *context)
 static void send_out(struct top_poll *poll, struct asked_domain *domain, bool wants_map)
 {
     struct errand *errand = calloc(1, sizeof(*errand));
-    pthread_attr_t attributes;
-    pthread_t thread;
-    sigset_t all;
-    sigset_t before;
 
     if (errand == NULL) {
         return;
@@ -196,14 +192,7 @@ static void send_out(struct top_poll *poll, struct asked_domain *domain, bool wa
     errand->asked_s = top_poll_now_s();
     memcpy(errand->name, domain->name, sizeof(errand->name));
     /* Signals are for the thread that has the screen. */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    domain->is_busy = pthread_create(&thread, &attributes, run_errand, errand) == 0;
-    pthread_attr_destroy(&attributes);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    domain->is_busy = thread_start(NULL, STACK_BYTES, run_errand, errand) == 0;
     if (!domain->is_busy) {
         free(errand);
     }

@@ -11,10 +11,9 @@
 #include "agent/target.h"
 #include "agent/the_guest.h"
 #include "base/clock.h"
+#include "base/thread.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -98,21 +97,6 @@ static void *change_thread(void *opaque)
     return NULL;
 }
 
-/* Starts a thread that nobody waits for. QEMU's signals are not for it. */
-static int start_thread(void *(*function)(void *), void *opaque)
-{
-    sigset_t all, before;
-    pthread_t thread;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int err = pthread_create(&thread, NULL, function, opaque);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (err == 0) {
-        pthread_detach(thread);
-    }
-    return -err;
-}
-
 static void set_balloon(void *arguments, void **result, void **error)
 {
     int64_t value = functions.qdict_get_try_int(arguments, "value", -1);
@@ -124,7 +108,7 @@ static void set_balloon(void *arguments, void **result, void **error)
         .bytes = (uint64_t)value - (uint64_t)value % PAGE_BYTES,
         .coroutine = functions.qemu_coroutine_self(),
     };
-    if (start_thread(change_thread, &change) != 0) {
+    if (thread_start(NULL, 0, change_thread, &change) != 0) {
         qemu_set_error(error,
                        "Ballast cannot change the target: there is no thread to be had; look "
                        "at the limits on the process");
@@ -196,5 +180,5 @@ int monitor_take_over(void)
     if (plain_query == NULL || plain_balloon == NULL) {
         return -ENOSYS;
     }
-    return start_thread(tell_thread, NULL) == 0 ? 0 : -EAGAIN;
+    return thread_start(NULL, 0, tell_thread, NULL) == 0 ? 0 : -EAGAIN;
 }

@@ -12,13 +12,13 @@
 #include "ctl/server.h"
 
 #include "base/clock.h"
+#include "base/thread.h"
 #include "ctl/clients.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -219,31 +219,6 @@ static void *server_thread(void *argument)
     return NULL;
 }
 
-/* Starts the thread with all signals blocked, so that the process's own
- * signals go to its own threads. */
-static int start_thread(struct ctl_server *server)
-{
-    pthread_attr_t attributes;
-    sigset_t all;
-    sigset_t before;
-    int ret = pthread_attr_init(&attributes);
-
-    if (ret != 0) {
-        return -ret;
-    }
-    sigfillset(&all);
-    ret = pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    if (ret == 0) {
-        ret = pthread_sigmask(SIG_SETMASK, &all, &before);
-    }
-    if (ret == 0) {
-        ret = pthread_create(&server->thread, &attributes, server_thread, server);
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
-    }
-    pthread_attr_destroy(&attributes);
-    return -ret;
-}
-
 /* Removes a socket that an earlier process left. */
 static int remove_old_socket(const char *path)
 {
@@ -336,7 +311,7 @@ int ctl_server_start(const struct ctl_server_config *config, struct ctl_server *
         ret = listen_at(made->path, &made->listen_fd);
     }
     if (ret == 0) {
-        ret = start_thread(made);
+        ret = thread_start(&made->thread, STACK_BYTES, server_thread, made);
     }
     if (ret < 0) {
         server_free(made);

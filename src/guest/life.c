@@ -2,10 +2,10 @@
 /* How a guest's life begins and ends. */
 #include "guest/state.h"
 
+#include "base/thread.h"
 #include "host/sys.h"
 #include "host/uffd.h"
 
-#include <signal.h>
 #include <sys/eventfd.h>
 
 /* Our threads read guest memory and move pages; they need little stack. */
@@ -30,25 +30,16 @@ static int map_metadata(struct guest *guest, pages_t span_pages)
     return err;
 }
 
-/* Starts a thread of ours: deaf to signals, with a small stack. */
+/* Starts a thread of ours. */
 static int start_thread(struct guest *guest, const char *name, void *(*function)(void *))
 {
     pthread_t *thread = &guest->threads[guest->thread_count];
-    pthread_attr_t attributes;
-    sigset_t all, before;
-    /* Signals are the VMM's business: none is ever delivered to our threads. */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, THREAD_STACK_BYTES);
-    int err = pthread_create(thread, &attributes, function, guest);
-    pthread_attr_destroy(&attributes);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int err = thread_start(thread, THREAD_STACK_BYTES, function, guest);
     if (err == 0) {
         pthread_setname_np(*thread, name);
         guest->thread_count++;
     }
-    return -err;
+    return err;
 }
 
 static int start_threads(struct guest *guest)
