@@ -146,11 +146,6 @@ static pages_t part_of(const struct host_block *block, haddr_t at, uint64_t byte
     return from < to ? to - from : 0;
 }
 
-static bool overlaps(const struct host_block *block, haddr_t at, uint64_t bytes)
-{
-    return at.a < block->at.a + block->bytes && at.a + bytes > block->at.a;
-}
-
 /* Carries an operation out on so many pages, in steps. */
 static int in_steps_of(struct guest *guest, gfn_t first, pages_t pages, const char *name,
                        range_operation operation)
@@ -186,8 +181,8 @@ static int in_steps(struct guest *guest, haddr_t at, uint64_t bytes, const char 
     int err = 0;
     for (unsigned i = 0; i < BLOCKS_MAX && err == 0; i++) {
         struct host_block block;
-        if (blocks_get(&guest->host.ram, i, &block) && overlaps(&block, at, bytes) &&
-            get_used_block(guest, i, &block) && overlaps(&block, at, bytes)) {
+        if (blocks_get(&guest->host.ram, i, &block) && block_overlaps(&block, at, bytes) &&
+            get_used_block(guest, i, &block) && block_overlaps(&block, at, bytes)) {
             gfn_t first;
             pages_t pages = part_of(&block, at, bytes, &first);
             err = in_steps_of(guest, first, pages, name, operation);

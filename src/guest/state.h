@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the parts that serve a guest share: life.c (it begins and ends), plug.c (memory
- * that comes later, and goes), target.c
- * (memory is brought from the host), guest.c (what others ask of it), faults.c (the
- * thread that serves faults), upkeep.c (the thread that works ahead) and watch.c (the
- * thread that sees to it that all is well).
+ * that comes later, and goes), target.c (memory is brought from the host), guest.c (what
+ * others ask of it), faults.c (the thread that serves faults), upkeep.c (the thread that
+ * works ahead) and watch.c (the thread that sees to it that all is well).
  */
 #ifndef BALLAST_GUEST_STATE_H
 #define BALLAST_GUEST_STATE_H

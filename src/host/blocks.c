@@ -85,7 +85,7 @@ bool blocks_overlap(const struct blocks *blocks, haddr_t at, uint64_t bytes)
     bool overlap = false;
     for (unsigned i = 0; i < BLOCKS_MAX && !overlap; i++) {
         struct host_block block = decode(blocks, i);
-        overlap = block.bytes != 0 && at.a < block.at.a + block.bytes && at.a + bytes > block.at.a;
+        overlap = block.bytes != 0 && block_overlaps(&block, at, bytes);
     }
     return overlap;
 }

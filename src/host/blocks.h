@@ -49,6 +49,12 @@ haddr_t blocks_address(const struct blocks *blocks, gfn_t at);
 /* Whether an address is in a block, and at which gfn. */
 bool blocks_find(const struct blocks *blocks, haddr_t at, gfn_t *found);
 
+/* Whether any part of a range is in that block. */
+static inline bool block_overlaps(const struct host_block *block, haddr_t at, uint64_t bytes)
+{
+    return at.a < block->at.a + block->bytes && at.a + bytes > block->at.a;
+}
+
 /* Whether any part of a range is in a block. Any thread. */
 bool blocks_overlap(const struct blocks *blocks, haddr_t at, uint64_t bytes);
 
