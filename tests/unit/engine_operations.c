@@ -24,6 +24,7 @@
  * zero (of an exhausted one: 0 to 3), one gfn is OUT, the rest is PoD but for
  * what a state needs. */
 #define MAX       (8 * SP)
+#define ROOM      (9 * SP) /* what max may grow to */
 #define TARGET    (4 * SP)
 #define RAM_AT    3
 #define GIVEN_AT  (SP + 5)
@@ -57,13 +58,13 @@ static void host_fails(enum fake_op op, int err)
 static void make_building(void)
 {
     pages_t missing = 0;
-    assert_int_equal(fake_domain_init(&f, MAX, TARGET), 0);
+    assert_int_equal(fake_domain_init_with_room(&f, MAX, ROOM, TARGET), 0);
     assert_int_equal(domain_build_step(&f.domain, SP, &missing), 0);
 }
 
 static void make_running(void)
 {
-    fake_domain_start(&f, MAX, TARGET);
+    fake_domain_start_with_room(&f, MAX, ROOM, TARGET);
     fill(0, 2 * SP);
     give_up(OUT_AT, 1);
 }
@@ -295,6 +296,95 @@ static int take_back_beyond(void)
     return beyond(domain_increase_reservation);
 }
 
+static int plug(pages_t pages)
+{
+    gfn_t at = gfn(UNTOUCHED);
+    int err = domain_plug(&f.domain, pages, &at);
+    assert_int_equal(at.n, err == 0 ? MAX : UNTOUCHED);
+    assert_int_equal(f.domain.p2m.max_pages, err == 0 ? MAX + pages : MAX);
+    return err;
+}
+
+static int plug_superpage(void)
+{
+    return plug(SP);
+}
+
+static int plug_without_room(void)
+{
+    return plug(ROOM - MAX + SP);
+}
+
+static int plug_part(void)
+{
+    assert_int_equal(plug(0), plug(SP + 1));
+    return plug(SP + 1);
+}
+
+static int unplug(uint64_t n, pages_t pages)
+{
+    int err = domain_unplug(&f.domain, gfn(n), pages);
+    assert_int_equal(f.domain.p2m.max_pages, err == 0 ? MAX - pages : MAX);
+    if (err == 0) {
+        assert_false(p2m_exists(&f.domain.p2m, gfn(n), 1));
+        for (uint64_t at = n; at < n + pages; at += SP) {
+            fake_guest_unmap(&f.host, gfn(at));
+        }
+    }
+    return err;
+}
+
+static int unplug_superpage(void)
+{
+    return unplug(6 * SP, SP);
+}
+
+static int unplug_in_place(void)
+{
+    return unplug(0, SP);
+}
+
+/* In an exhausted domain that leaves as much as the target, else less. */
+static int unplug_unused(void)
+{
+    p2m_index_t from = MAX / SP;
+    while (from > 2 && !p2m_whole(&f.domain.p2m, from - 1, P2M_RAM)) {
+        from--;
+    }
+    return unplug(from * SP, MAX - from * SP);
+}
+
+static int unplug_all(void)
+{
+    return unplug(0, MAX);
+}
+
+static int unplug_part(void)
+{
+    assert_int_equal(unplug(6 * SP + 1, SP), unplug(6 * SP, SP + 1));
+    return unplug(6 * SP, SP - 1);
+}
+
+static int unplug_beyond(void)
+{
+    assert_int_equal(unplug(MAX - SP, 2 * SP), unplug(MAX, SP));
+    return unplug(MAX, SP);
+}
+
+static int collect_given(void)
+{
+    int err = domain_collect(&f.domain, gfn(SP), SP);
+    if (err == 0) {
+        assert_int_equal(p2m_get(&f.domain.p2m, gfn(GIVEN_AT)), P2M_OUT);
+    }
+    return err;
+}
+
+static int collect_beyond(void)
+{
+    return domain_collect(&f.domain, gfn(MAX), SP);
+}
+
 static int set_target(pages_t target)
 {
     int err = domain_set_target(&f.domain, target);
@@ -424,6 +514,17 @@ static const struct operation {
     {"take back an OUT gfn", take_back_out, false},
     {"take back a GIVEN gfn", take_back_given, true},
     {"take back beyond max", take_back_beyond, false},
+    {"collect a GIVEN gfn", collect_given, true},
+    {"collect beyond max", collect_beyond, false},
+    {"plug a superpage", plug_superpage, false},
+    {"plug more than there is room for", plug_without_room, false},
+    {"plug a part of a superpage", plug_part, false},
+    {"unplug a superpage", unplug_superpage, false},
+    {"unplug a superpage, a page of it is in place", unplug_in_place, false},
+    {"unplug all of which no page is in place", unplug_unused, false},
+    {"unplug all of guest RAM", unplug_all, false},
+    {"unplug a part of a superpage", unplug_part, false},
+    {"unplug beyond max", unplug_beyond, false},
     {"set target, up", set_target_up, false},
     {"set target, up, the host lacks the memory", set_target_up_on_a_short_host, false},
     {"set target, down", set_target_down, false},
@@ -454,6 +555,7 @@ static struct expected read_cell(const char *cell, const char *before)
         {"0", 0},
         {"-EINVAL", -EINVAL},
         {"-ENOSPC", -ENOSPC},
+        {"-EBUSY", -EBUSY},
         {"-EAGAIN", -EAGAIN},
         {"-ENOMEM", -ENOMEM},
         {"-ESHUTDOWN", -ESHUTDOWN},
@@ -475,15 +577,15 @@ static struct expected read_cell(const char *cell, const char *before)
 
 /* All that an operation which is refused must leave alone. */
 struct counts {
-    pages_t target, total, ram, pod, out, given, cached;
+    pages_t max, target, total, ram, pod, out, given, cached;
 };
 
 static struct counts count(void)
 {
     const struct domain *d = &f.domain;
-    return (struct counts){d->target_pages,        d->total_pages,   d->p2m.ram_pages,
-                           p2m_pod_pages(&d->p2m), d->p2m.out_pages, d->p2m.given_pages,
-                           d->cache.pages};
+    return (struct counts){d->p2m.max_pages,   d->target_pages,        d->total_pages,
+                           d->p2m.ram_pages,   p2m_pod_pages(&d->p2m), d->p2m.out_pages,
+                           d->p2m.given_pages, d->cache.pages};
 }
 
 static void make(const struct state *state, bool with_given)
