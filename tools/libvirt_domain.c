@@ -18,7 +18,7 @@
 
 #define DEPTH_MAX  4
 #define NAME_BYTES 64
-#define TEXT_BYTES PATH_MAX
+#define TEXT_BYTES (PATH_MAX + 1) /* so that what is longer than a path is noticed */
 
 struct reader {
     XML_Parser parser;
@@ -45,6 +45,12 @@ __attribute__((format(printf, 2, 3))) static void refuse(struct reader *reader, 
     va_start(arguments, format);
     vsnprintf(reader->problem->text, sizeof(reader->problem->text), format, arguments);
     va_end(arguments);
+    /* A word of the XML's may have lines, and what moves a terminal's cursor. */
+    for (char *at = reader->problem->text; *at != '\0'; at++) {
+        if (*at < ' ' || *at > '~') {
+            *at = '?';
+        }
+    }
     reader->ret = -EINVAL;
     XML_StopParser(reader->parser, XML_FALSE);
 }

@@ -103,7 +103,7 @@ static void asks(void **state)
 
 static void nonsense(void **state)
 {
-    char longer[1024];
+    char longer[PATH_MAX + 100];
 
     (void)state;
     refused("", "not a domain's XML");
@@ -122,11 +122,15 @@ static void nonsense(void **state)
     refused(BEGIN "<memory>99999999999999999999</memory>" END, "is no size");
     refused(BEGIN MEMORY "<currentMemory>1024</currentMemory>" END, "too small");
     refused(BEGIN POD("enabled='on'") MEMORY END, "enabled is 'on', and must be yes or no");
+    refused(BEGIN POD("enabled='&#10;&#155;x'") MEMORY END, "enabled is '???x', and");
     refused(BEGIN POD("on-exhaustion='wait'") MEMORY END, "must be pause or crash");
     refused(BEGIN POD("target='1G'") MEMORY END, "'target' is not known");
     memset(longer, 'x', sizeof(longer));
     snprintf(longer, sizeof(longer), "<domain><name>%0*d</name></domain>", 300, 1);
     refused(longer, "longer than 255 bytes");
+    snprintf(longer, sizeof(longer),
+             "<domain><devices><emulator>/%0*d</emulator></devices></domain>", PATH_MAX - 1, 1);
+    refused(longer, "longer than 4095 bytes");
 }
 
 /* Whatever is cut off or broken is refused, and nothing worse. */
