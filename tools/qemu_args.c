@@ -159,8 +159,8 @@ static int read_object(struct reader *reader, const char *text)
     if (object.is_shared) {
         return refuse(reader, -ENOTSUP,
                       "guest RAM with share=on cannot be served: only private anonymous memory "
-                      "can be moved; leave share=on out (vhost-user and virtiofs need it and do "
-                      "not work under Ballast)");
+                      "can be moved; leave share=on out, and instead of virtiofs and vhost-user, "
+                      "which need it, use virtio-9p, virtio-blk or vhost-net");
     }
     reader->backends++;
     if (size_parse_qemu(object.size, &reader->backend_bytes) < 0) {

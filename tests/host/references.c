@@ -2,66 +2,22 @@
 /*
  * Which references of the kernel's to a page of guest RAM a move sees, on the
  * kernel that runs: docs/references.md. Each is held while we try: the kernel is
- * in the middle of a system call that needs a second page, which we keep back (a
- * trap), or holds it for longer by itself.
+ * in the middle of a system call that needs a second page, which we keep back
+ * (halfway.h), or holds it for longer by itself.
  */
-#include "fixture.h"
+#include "halfway.h"
 
 #include "base/clock.h"
-#include "host/uffd.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/userfaultfd.h>
-#include <poll.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
 #ifdef HAVE_LIBURING
 #include <liburing.h>
 #endif
 
-#define SEED UINT64_C(77)
-
-/* A page that is missing until trap_release: who touches it waits. */
-struct trap {
-    int uffd;
-    haddr_t page;
-};
-
-static void trap_set(struct trap *trap)
-{
-    void *page = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    assert_ptr_not_equal(page, MAP_FAILED);
-    trap->page = haddr(page);
-    assert_int_equal(uffd_open(&trap->uffd), 0);
-    assert_int_equal(uffd_register(trap->uffd, trap->page, PAGE_BYTES), 0);
-}
-
-static void trap_wait(const struct trap *trap)
-{
-    struct pollfd fd = {.fd = trap->uffd, .events = POLLIN};
-    assert_int_equal(poll(&fd, 1, 30000), 1);
-}
-
-/* The page comes, filled from SEED. */
-static void trap_release(const struct trap *trap)
-{
-    uint64_t content[PAGE_BYTES / sizeof(uint64_t)];
-    page_fill(content, SEED);
-    struct uffdio_copy copy = {.dst = trap->page.a, .src = (uintptr_t)content, .len = PAGE_BYTES};
-    assert_int_equal(ioctl(trap->uffd, UFFDIO_COPY, &copy), 0);
-}
-
-static void trap_remove(const struct trap *trap)
-{
-    close(trap->uffd);
-    munmap((void *)trap->page.a, PAGE_BYTES);
-}
+#define SEED HALFWAY_SEED
 
 /* Guest RAM of one superpage, whole or of single pages, all zero. */
 static void open_ram(struct fixture *f, bool whole)
@@ -163,25 +119,6 @@ static void process_vm_writev_is_seen(void **unused)
     (void)unused;
     hold_and_try(other_process_writes, -1, PAGE_BYTES, false);
     hold_and_try(other_process_writes, -1, PAGE_BYTES, true);
-}
-
-/* Two pages of a file, or -1 if its file system has no O_DIRECT, or says so only:
- * what copies from a cache of pages touches each page when its turn comes. */
-static int open_direct(void)
-{
-    char path[] = "/var/tmp/references-XXXXXX";
-    uint64_t content[PAGE_BYTES / sizeof(uint64_t)];
-    int fd = mkostemp(path, O_CLOEXEC);
-    assert_true(fd >= 0);
-    page_fill(content, SEED);
-    for (int i = 0; i < 2; i++) {
-        assert_int_equal(write(fd, content, PAGE_BYTES), PAGE_BYTES);
-    }
-    assert_int_equal(fsync(fd), 0);
-    close(fd);
-    fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
-    unlink(path);
-    return fd;
 }
 
 static void direct_read_is_seen(void **unused)
