@@ -124,21 +124,24 @@ def merging():
 
 
 def test_merging(session):
-    """with KSM at work, and QEMU asking for it, nothing of the guest's is merged"""
+    """with KSM at work, and QEMU asking for it, nothing of the guest's is merged; and what QEMU wants \
+in no core dump is in none"""
     with merging():
         scans = int((KSM / "full_scans").read_text())
         guest = pattern.start(session, "512M", "160M", 48, append="ballast.balloon=off "
-                              "init_on_free=1", extra=["-machine", "mem-merge=on"])
+                              "init_on_free=1", extra=["-machine", "mem-merge=on,dump-guest-core=off"])
         guest.wait_up()
         observer = lib.Observer(session, guest.name)
         pattern.wait_rounds(guest, 4)
         lib.until(lambda: int((KSM / "full_scans").read_text()) >= scans, 60, "KSM should scan")
         stat = guest.stat()
         smaps = pathlib.Path(f"/proc/{stat['pid']}/smaps").read_text()
-        part = smaps.split(f"{stat['ram_start']:x}-", 1)
-        lib.check(len(part) == 2, "guest RAM should be one mapping")
-        flags = part[1].split("VmFlags:", 1)[1].split("\n", 1)[0].split()
-        lib.check("mg" not in flags, f"the kernel may merge guest RAM: {flags}")
+        for what in ("ram", "cache"):
+            part = smaps.split(f"{stat[f'{what}_start']:x}-", 1)
+            lib.check(len(part) == 2, f"{what} should be one mapping")
+            flags = part[1].split("VmFlags:", 1)[1].split("\n", 1)[0].split()
+            lib.check("mg" not in flags, f"the kernel may merge {what}: {flags}")
+            lib.check("dd" in flags, f"{what} would be in a core dump: {flags}")
         pattern.check_good(observer.stop(), show=True)
         pattern.destroy(guest)
 

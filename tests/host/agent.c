@@ -408,6 +408,8 @@ static void serves_guest_ram(void **unused)
 #define FREE           "8"
 #define DOFORK         "11"
 #define MERGEABLE      "12"
+#define DONTDUMP       "16"
+#define DODUMP         "17"
 #define POPULATE_READ  "22"
 #define POPULATE_WRITE "23"
 #define DONTNEED_LOCK  "24"
@@ -672,6 +674,43 @@ static void host_nodes(void **unused)
     ends_with(&process, BALLAST_EXIT_REFUSED, "NUMA nodes that host-nodes names");
 }
 
+/* Whether a core dump has the mapping that begins there, by /proc. */
+static bool is_dumped(pid_t pid, uint64_t start)
+{
+    char path[64], line[1024], wanted[32];
+    snprintf(path, sizeof(path), "/proc/%d/smaps", (int)pid);
+    snprintf(wanted, sizeof(wanted), "%" PRIx64 "-", start);
+    FILE *maps = fopen(path, "re");
+    bool inside = false, found = false;
+    assert_non_null(maps);
+    while (!found && fgets(line, sizeof(line), maps) != NULL) {
+        inside = inside || strncmp(line, wanted, strlen(wanted)) == 0;
+        found = inside && strncmp(line, "VmFlags:", strlen("VmFlags:")) == 0;
+    }
+    fclose(maps);
+    assert_true(found);
+    return strstr(line, " dd") == NULL;
+}
+
+/* dump=off keeps guest RAM out of core dumps, and the cache is in none, ever. */
+static void core_dumps(void **unused)
+{
+    (void)unused;
+    struct process process =
+        start(&(struct plan){0}, RAM, "touch", "0", "512", "ready", "madvise", "0", "16384",
+              DONTDUMP, "touch", "512", "512", "ready", "madvise", "0", "16384", DODUMP, "ready");
+    for (int step = 0; step < 3; step++) {
+        wait_ready(&process);
+        json_t *reply = query(&process);
+        pid_t pid = (pid_t)count_of(reply, "pid");
+        assert_int_equal(is_dumped(pid, count_of(reply, "ram_start")), step != 1);
+        assert_false(is_dumped(pid, count_of(reply, "cache_start")));
+        json_decref(reply);
+        go_on(&process);
+    }
+    assert_int_equal(finish(&process, NULL, 0), 0);
+}
+
 /* Before there is guest RAM, and where there is no agent's business at all. */
 static void other_memory(void **unused)
 {
@@ -933,6 +972,7 @@ int main(int count, char **arguments)
         cmocka_unit_test_teardown(advice_that_is_not_taken, clean_up),
         cmocka_unit_test_teardown(blocks_of_ram, clean_up),
         cmocka_unit_test_teardown(host_nodes, clean_up),
+        cmocka_unit_test_teardown(core_dumps, clean_up),
         cmocka_unit_test_teardown(other_memory, clean_up),
         cmocka_unit_test_teardown(refusals, clean_up),
         cmocka_unit_test_teardown(bad_configurations, clean_up),
