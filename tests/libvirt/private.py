@@ -282,7 +282,10 @@ class Session:
         make_etc()
         for path in ("/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt"):
             mount_empty(path)
-        # That of our network, and without cgroups: libvirt would make some in the machine's.
+        # That of our network, and without cgroups: libvirt would make some in the machine's. What is
+        # mounted there goes first: from /proc/mounts libvirt 11 would believe it still is.
+        if os.path.ismount("/sys/fs/cgroup"):
+            must("umount", "--recursive", "/sys/fs/cgroup")
         must("mount", "-t", "sysfs", "sysfs", "/sys")
         GUESTS.mkdir(mode=0o755)
         for name, content in kit.items():
