@@ -21,6 +21,8 @@ ARCHITECTURES = {
     "ppc64le": ("qemu-system-ppc64", "qemu-system-ppc", "hvc0", "init_on_free=1"),
     "s390x": ("qemu-system-s390x", "qemu-system-misc", "ttysclp0", "init_on_free=1"),
 }
+# Those that KVM runs; the suite with KVM is for x86.
+WITH_KVM = ("x86_64", "i386")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,9 +114,11 @@ def qemu_of(case):
 
 def command_line(case, held=True):
     """The words that all have, without what is booted."""
-    words = ["-m", case.memory or case.max, "-nodefaults", "-no-user-config", "-display", "none",
-             "-serial", "file:@FOLDER@/serial", "-qmp", "unix:@FOLDER@/qmp,server=on,wait=off",
-             "-no-reboot", *case.words]
+    words = ["-accel", lib.ACCEL, "-m", case.memory or case.max, "-nodefaults", "-no-user-config",
+             "-display", "none", "-serial", "file:@FOLDER@/serial", "-qmp",
+             "unix:@FOLDER@/qmp,server=on,wait=off", "-no-reboot", *case.words]
+    if lib.ACCEL == "kvm":
+        words += ["-cpu", "host"]
     return [*words, "-S"] if held else words
 
 

@@ -47,6 +47,8 @@ def start(session, case, words):
     program, package = machines.qemu_of(case)
     if not shutil.which(program):
         raise lib.Skip(f"there is no {program}: install {package}")
+    if lib.ACCEL == "kvm" and case.architecture not in machines.WITH_KVM:
+        raise lib.Skip(f"KVM here runs no {case.architecture}")
     copies = [path for path in case.needs if "_VARS" in path]
     folder = session.folder / f"{session.count + 1}"
 

@@ -62,6 +62,8 @@ def is_uuid(word):
 def require():
     """Raises Skip where this cannot be."""
     lib.require_host()
+    if lib.ACCEL == "kvm":
+        lib.require_kvm()
     if os.geteuid() != 0:
         raise Skip("libvirt with QEMU as another user needs root")
     for program, package in (("libvirtd", "libvirt-daemon"), ("virsh", "libvirt-clients"),
@@ -365,7 +367,7 @@ class Session:
     <cmdline>console=ttyS0 panic=-1 {append}</cmdline>""" if kernel else ""
         serial = f"<serial type='file'><source path='{GUESTS}/{name}.serial'/></serial>" \
             if kernel else ""
-        return f"""<domain type='qemu'>
+        return f"""<domain type='{'kvm' if lib.ACCEL == 'kvm' else 'qemu'}'>
   <name>{name}</name>
   <metadata>{metadata}</metadata>
   <memory unit='KiB'>{lib.size_to_pages(memory) * 4}</memory>
