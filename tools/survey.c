@@ -85,7 +85,7 @@ int survey(const char *base, json_t **list)
         return ret;
     }
     to_do.entries = entries;
-    to_do.answers = calloc(to_do.count + 1, sizeof(*to_do.answers));
+    to_do.answers = calloc(to_do.count + 1, sizeof(json_t *));
     *list = json_array();
     if (to_do.answers == NULL || *list == NULL) {
         ret = -ENOMEM;

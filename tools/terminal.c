@@ -29,7 +29,8 @@ int terminal_colours(int fd)
 {
     const char *type = getenv("TERM");
 
-    if (!isatty(fd) || is_set("NO_COLOR") || !is_set("TERM") || strcmp(type, "dumb") == 0) {
+    if (!isatty(fd) || is_set("NO_COLOR") || type == NULL || type[0] == '\0' ||
+        strcmp(type, "dumb") == 0) {
         return 0;
     }
     return strstr(type, "256color") != NULL || is_set("COLORTERM") ? 256 : 8;
