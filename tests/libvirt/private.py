@@ -34,6 +34,7 @@ STAGE = pathlib.Path("/run/stage")
 GUESTS = pathlib.Path("/run/guests")
 BASE = pathlib.Path("/run/ballast")
 DEVICE = pathlib.Path("/dev/userfaultfd")
+NODE = pathlib.Path("/run/userfaultfd")  # ours, mounted there
 DEVICES = ["/dev/null", "/dev/full", "/dev/zero", "/dev/random", "/dev/urandom", "/dev/ptmx",
            "/dev/kvm", str(DEVICE)]
 PAGE = 4096
@@ -138,13 +139,12 @@ def make_etc():
 def make_devices():
     """/dev/userfaultfd as the udev rule has it, and /dev/kvm as distributions have it: one that only
     root may open confuses libvirt, which then looks at QEMU anew each time."""
-    for path in (DEVICE, pathlib.Path("/dev/kvm")):
+    for path, node in ((DEVICE, NODE), (pathlib.Path("/dev/kvm"), pathlib.Path("/run/kvm"))):
         if path.exists():
-            private = pathlib.Path("/run") / path.name
-            os.mknod(private, 0o020660, path.stat().st_rdev)
-            os.chown(private, 0, KVM_GID)
-            os.chmod(private, 0o660)
-            must("mount", "--bind", private, path)
+            os.mknod(node, 0o020660, path.stat().st_rdev)
+            os.chown(node, 0, KVM_GID)
+            os.chmod(node, 0o660)
+            must("mount", "--bind", node, path)
 
 
 def install():

@@ -186,16 +186,18 @@ def test_without_device(session):
     others = [device for device in private.DEVICES if device != str(private.DEVICE)]
     try:
         private.configure(others)
+        private.must("umount", private.DEVICE)  # what is mounted in /dev libvirt 11 lets QEMU have
         session.restart_daemon()
         said = session.refused("start", "web")
         check("cgroup_device_acl" in said, said)
         private.configure(private.DEVICES)
+        private.must("mount", "--bind", private.NODE, private.DEVICE)
         session.restart_daemon()
-        os.chmod(private.DEVICE, 0o600)
+        os.chmod(private.NODE, 0o600)
         said = session.refused("start", "web")
         check(f"QEMU's user, {private.QEMU_UID}, may not open" in said, said)
     finally:
-        os.chmod(private.DEVICE, 0o660)
+        os.chmod(private.NODE, 0o660)
     # As doctor says.
     done = session.ballast("doctor")
     for text in ("libvirt lets QEMU have /dev/userfaultfd", "libvirt finds Ballast's hook"):
