@@ -262,20 +262,17 @@ static void load_kernel(void)
         errx(FAILED, "%s is no bzImage of boot protocol 2.12 or newer", options.kernel);
     }
     uint64_t setup = ((boot->hdr.setup_sects != 0 ? boot->hdr.setup_sects : 4) + 1) * 512;
-    if (bytes <= setup || KERNEL + boot->hdr.init_size + 32 * MIB > low_bytes() ||
-        KERNEL + bytes - setup > low_bytes()) {
+    if (bytes <= setup || KERNEL + bytes + boot->hdr.init_size + 32 * MIB > low_bytes()) {
         errx(FAILED, "%s does not fit into guest RAM: raise MAX", options.kernel);
     }
-    size_t length = strlen(options.command_line);
-    if (length > boot->hdr.cmdline_size) {
-        errx(FAILED, "the command line is too long for %s: it takes %" PRIu32 " bytes",
-             options.kernel, boot->hdr.cmdline_size);
+    if (strlen(options.command_line) > boot->hdr.cmdline_size) {
+        errx(FAILED, "the command line is too long for %s", options.kernel);
     }
     read_whole(fd, ram + KERNEL, bytes - setup, setup, options.kernel);
     close(fd);
     boot->hdr.type_of_loader = 0xff;
     boot->hdr.cmd_line_ptr = COMMAND_LINE;
-    memcpy(ram + COMMAND_LINE, options.command_line, length + 1);
+    memcpy(ram + COMMAND_LINE, options.command_line, strlen(options.command_line) + 1);
     add_e820(boot, 0, 0x9f000);
     add_e820(boot, KERNEL, low_bytes());
     add_e820(boot, HIGH_BEGIN, HIGH_BEGIN + options.max_bytes - low_bytes());
