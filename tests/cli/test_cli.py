@@ -638,12 +638,18 @@ def test_events_of_the_past(place):
         check(event["event"] == name and event["data"]["name"] == "new", event)
 
 
+def stop(pid):
+    """Stops a child of ours, and waits until it stands."""
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED)
+
+
 def test_lost_events(place):
     """A reader that stops reading hears how many it missed, where it missed them."""
     domain = place.domain("vm1")
     follower = Follower(place, "vm1")
     follower.wait_for(domain, "HELLO")
-    os.kill(follower.process.pid, signal.SIGSTOP)
+    stop(follower.process.pid)
     tell(domain, "flood 20000")
     tell(domain, "event COVERED")
     # Nobody else is held up.
@@ -738,7 +744,7 @@ def test_destroy_shows_progress_on_a_terminal(place):
 
 def test_destroy_a_stopped_one(place):
     domain = place.domain("vm1")
-    os.kill(domain.pid, signal.SIGSTOP)
+    stop(domain.pid)
     result = place.ballast("destroy", "--timeout=0.3", "vm1")
     check(result.returncode == 0 and "killed" in result.stdout, result)
     check(domain.wait(LIMIT_S) == -signal.SIGKILL)

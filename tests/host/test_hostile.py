@@ -317,6 +317,7 @@ def test_stopped(session):
         os.kill(domain.process.pid, signal.SIGSTOP)
         os.kill(domain.process.pid, signal.SIGCONT)
     os.kill(domain.process.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, domain.process.pid, os.WSTOPPED)  # it takes its threads a moment
     done = session.ballast("stat", "vm")
     check(done.returncode == 1 and done.stderr.count("\n") == 1, f"of a stopped one: {done}")
     client.send("query-domain")
