@@ -60,6 +60,13 @@ def is_uuid(word):
     return re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", word) is not None
 
 
+def is_chroot():
+    """Is our root not that of our mounts? Who enters mounts by setns(2), as libvirt does, leaves it."""
+    done = run("nsenter", "--mount=/proc/self/ns/mnt", "stat", "--format=%d %i", "/")
+    root = os.stat("/")
+    return done.returncode == 0 and done.stdout.split() != [str(root.st_dev), str(root.st_ino)]
+
+
 def require():
     """Raises Skip where this cannot be."""
     lib.require_host()
@@ -73,6 +80,9 @@ def require():
             raise Skip(f"there is no {program}: install {package}")
     if not DEVICE.exists():
         raise Skip(f"there is no {DEVICE}")
+    if is_chroot() and not os.environ.get("BALLAST_LIBVIRT_IN_CHROOT"):
+        raise Skip("this is a chroot, which libvirt leaves where it enters a domain's mounts: it would "
+                   f"give the machine's own {DEVICE} away; BALLAST_LIBVIRT_IN_CHROOT=1 lets it")
     if not (lib.build_dir() / "tools/ballast-emulator").exists():
         raise Skip("this build has no emulator for libvirt: it was built without expat")
     done = run("unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "--mount-proc",
