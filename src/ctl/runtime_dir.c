@@ -127,8 +127,9 @@ static bool is_domains(int lock_fd)
     return ret != -ESRCH;
 }
 
-/* flock() that gives up after `tries` attempts if a domain holds it: -EWOULDBLOCK;
- * and after as many times LOCK_PATIENCE in any case. */
+/* flock() that gives up after `tries` attempts if a domain holds it: -EADDRINUSE;
+ * and after as many times LOCK_PATIENCE in any case. Not -EWOULDBLOCK, which is
+ * -EAGAIN by another name. */
 static int take_lock(int fd, int tries)
 {
     for (int made = 1; flock(fd, LOCK_EX | LOCK_NB) < 0; made++) {
@@ -138,7 +139,7 @@ static int take_lock(int fd, int tries)
             return -errno;
         }
         if (made >= tries * LOCK_PATIENCE || (made >= tries && is_domains(fd))) {
-            return -EWOULDBLOCK;
+            return -EADDRINUSE;
         }
         nanosleep(&wait, NULL);
     }
@@ -146,7 +147,7 @@ static int take_lock(int fd, int tries)
 }
 
 /* Opens the folder and takes its lock, once. -EAGAIN: it vanished under our
- * hands; -EWOULDBLOCK: held by somebody; -ENOENT: no such folder. */
+ * hands; -EADDRINUSE: held by somebody; -ENOENT: no such folder. */
 static int try_lock_folder(int base_fd, const char *name, int tries, int *dir_fd, int *lock_fd)
 {
     int dir = openat(base_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -176,7 +177,7 @@ static int try_lock_folder(int base_fd, const char *name, int tries, int *dir_fd
             close(lock);
         }
         close(dir);
-        return ret == -EWOULDBLOCK ? -EADDRINUSE : ret;
+        return ret;
     }
     *dir_fd = dir;
     *lock_fd = lock;

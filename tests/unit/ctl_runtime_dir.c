@@ -4,12 +4,14 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -433,6 +435,36 @@ static void many_at_once(void **state)
     }
 }
 
+/* Who cleans up, or only looks, keeps nobody from taking a name that is free. */
+static void free_in_spite_of_cleaners(void **state)
+{
+    enum { CHILDREN = 2, ROUNDS = 300 };
+    const struct place *place = *state;
+    pid_t children[CHILDREN];
+
+    for (int i = 0; i < CHILDREN; i++) {
+        children[i] = fork();
+        assert_true(children[i] >= 0);
+        if (children[i] == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL); /* also if the test fails */
+            while (getppid() != 1) {
+                runtime_clean(place->base, "vm1");
+            }
+            _exit(0);
+        }
+    }
+    for (int i = 0; i < ROUNDS; i++) {
+        struct runtime_dir dir;
+
+        assert_int_equal(runtime_dir_create(place->base, "vm1", &dir), 0);
+        assert_int_equal(runtime_dir_remove(&dir), 0);
+    }
+    for (int i = 0; i < CHILDREN; i++) {
+        assert_int_equal(kill(children[i], SIGKILL), 0);
+        assert_int_equal(waitpid(children[i], NULL, 0), children[i]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -446,6 +478,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(folders_for_others, set_up, tear_down),
         cmocka_unit_test_setup_teardown(finding_the_process, set_up, tear_down),
         cmocka_unit_test_setup_teardown(many_at_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(free_in_spite_of_cleaners, set_up, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
