@@ -8,11 +8,19 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/pidfd.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
+
+#define TRY_WAIT_MS 10
+/* So many times longer if it is not a domain that holds it: on a busy machine an
+ * instant may be long. */
+#define PATIENCE 30
 
 /* Does a process have this file open? 1, 0 or -errno. */
 static int has_open(pid_t pid, const struct lock_file *file)
@@ -115,4 +123,38 @@ int lock_holder_open(const struct lock_file *file, pid_t candidate, pid_t *found
         }
     }
     return ret;
+}
+
+/* Does a domain hold this lock? Else somebody does who looks, or cleans up, or
+ * has just begun: that does not last. */
+static bool is_domains(int lock_fd)
+{
+    struct lock_file file;
+    pid_t pid;
+    int pidfd;
+    int ret = -ESRCH;
+
+    if (lock_holder_read(lock_fd, &file) == 0) {
+        ret = lock_holder_open(&file, 0, &pid, &pidfd);
+    }
+    if (ret == 0) {
+        close(pidfd);
+    }
+    return ret != -ESRCH;
+}
+
+int lock_holder_take(int lock_fd, int tries)
+{
+    for (int made = 1; flock(lock_fd, LOCK_EX | LOCK_NB) < 0; made++) {
+        struct timespec wait = {.tv_nsec = TRY_WAIT_MS * 1000000L};
+
+        if (errno != EWOULDBLOCK && errno != EINTR) {
+            return -errno;
+        }
+        if (made >= tries * PATIENCE || (made >= tries && is_domains(lock_fd))) {
+            return -EADDRINUSE; /* not -EWOULDBLOCK, which is -EAGAIN by another name */
+        }
+        nanosleep(&wait, NULL);
+    }
+    return 0;
 }

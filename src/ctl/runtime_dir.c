@@ -15,7 +15,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 /* Everything that Ballast puts into a domain's folder, but the lock. */
@@ -23,13 +22,8 @@ static const char *const known_files[] = {BALLAST_SOCKET_NAME};
 
 #define ARRAY_LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
-/* Somebody who only looks, or cleans up, holds the lock for an instant: who
- * wants to keep it asks this often before he takes "held" for an answer. */
-#define LOCK_TRIES       30
-#define LOCK_TRY_WAIT_MS 10
-/* So many times longer if it is not a domain that holds it: on a busy machine an
- * instant may be long. */
-#define LOCK_PATIENCE 30
+/* How often somebody who wants to keep a lock asks before he takes "held" for an answer. */
+#define LOCK_TRIES 30
 /* How often a folder may vanish between two steps before we give up. */
 #define FOLDER_TRIES 100
 
@@ -109,43 +103,6 @@ static bool is_still_there(int dir_fd, const char *name, int fd)
            opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
 }
 
-/* Does a domain hold this lock? Else somebody does who looks, or cleans up, or
- * has just begun: that does not last. */
-static bool is_domains(int lock_fd)
-{
-    struct lock_file file;
-    pid_t pid;
-    int pidfd;
-    int ret = -ESRCH;
-
-    if (lock_holder_read(lock_fd, &file) == 0) {
-        ret = lock_holder_open(&file, 0, &pid, &pidfd);
-    }
-    if (ret == 0) {
-        close(pidfd);
-    }
-    return ret != -ESRCH;
-}
-
-/* flock() that gives up after `tries` attempts if a domain holds it: -EADDRINUSE;
- * and after as many times LOCK_PATIENCE in any case. Not -EWOULDBLOCK, which is
- * -EAGAIN by another name. */
-static int take_lock(int fd, int tries)
-{
-    for (int made = 1; flock(fd, LOCK_EX | LOCK_NB) < 0; made++) {
-        struct timespec wait = {.tv_nsec = LOCK_TRY_WAIT_MS * 1000000L};
-
-        if (errno != EWOULDBLOCK && errno != EINTR) {
-            return -errno;
-        }
-        if (made >= tries * LOCK_PATIENCE || (made >= tries && is_domains(fd))) {
-            return -EADDRINUSE;
-        }
-        nanosleep(&wait, NULL);
-    }
-    return 0;
-}
-
 /* Opens the folder and takes its lock, once. -EAGAIN: it vanished under our
  * hands; -EADDRINUSE: held by somebody; -ENOENT: no such folder. */
 static int try_lock_folder(int base_fd, const char *name, int tries, int *dir_fd, int *lock_fd)
@@ -166,7 +123,7 @@ static int try_lock_folder(int base_fd, const char *name, int tries, int *dir_fd
         }
     }
     if (ret == 0) {
-        ret = take_lock(lock, tries);
+        ret = lock_holder_take(lock, tries);
     }
     if (ret == 0 &&
         (!is_still_there(dir, BALLAST_LOCK_NAME, lock) || !is_still_there(base_fd, name, dir))) {

@@ -9,12 +9,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "ctl/lock_holder.h"
 #include "ctl/runtime_dir.h"
 #include "ctl/runtime_path.h"
+
+/* How often its lock is asked for. */
+#define LOCK_TRIES 30
 
 /* Removes what a dead domain left in its folder. -EADDRINUSE if it lives. */
 static int clear_folder(int dir_fd)
@@ -22,8 +25,8 @@ static int clear_folder(int dir_fd)
     int lock = openat(dir_fd, BALLAST_LOCK_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     int ret = 0;
 
-    if (lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) < 0) {
-        ret = errno == EWOULDBLOCK ? -EADDRINUSE : -errno;
+    if (lock >= 0) {
+        ret = lock_holder_take(lock, LOCK_TRIES);
     }
     if (ret == 0) {
         /* The lock last: until then nobody else takes the folder for his own. */

@@ -364,8 +364,12 @@ class Session:
         done = run("virsh", *words)
         need_cgroups(done)
         check(done.returncode != 0, f"virsh {words} should be refused: {done.stdout}")
-        print(f"  {done.stderr.strip()}")
-        return done.stderr
+        said = done.stderr
+        if "failed to connect to monitor socket" in said:
+            # QEMU was gone before libvirt asked it; what it said is in its log then.
+            said += pathlib.Path(f"/var/log/libvirt/qemu/{words[1]}.log").read_text()
+        print(f"  {said.strip()}")
+        return said
 
     def xml(self, name, memory, current, emulator=None, metadata="", devices="", append="",
             kernel=True):
