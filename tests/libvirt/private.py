@@ -98,13 +98,15 @@ def need_cgroups(done):
         raise Skip("libvirt can make no cgroups here: " + done.stderr.strip().split("\n")[-1])
 
 
-def enter():
-    """Starts this program anew in namespaces of its own, and ends as it did; does nothing inside."""
+def enter(need):
+    """Starts this program anew in namespaces of its own, and ends as it did; does nothing inside.
+    need() raises Skip where the tests cannot be."""
     if os.environ.get(INSIDE):
         become_child_of_init()
         return
     try:
         require()
+        need()
         lib.guest_kit()
     except Skip as why:
         print(f"  skipped: {why}")
@@ -171,11 +173,11 @@ def install():
     return folder
 
 
-def configure(devices):
+def configure(devices, more=""):
     """libvirt's settings; those that are not here are its own."""
     listed = ", ".join(f'"{device}"' for device in devices)
     pathlib.Path("/etc/libvirt/qemu.conf").write_text(
-        f'stdio_handler = "file"\ncgroup_device_acl = [ {listed} ]\n')
+        f'stdio_handler = "file"\ncgroup_device_acl = [ {listed} ]\n{more}')
     pathlib.Path("/etc/libvirt/libvirtd.conf").write_text(
         'auth_unix_ro = "none"\nauth_unix_rw = "none"\nunix_sock_group = "root"\n')
 
@@ -323,9 +325,13 @@ class Session:
         until(answers, 60, "libvirtd should answer", 0.1)
 
     @classmethod
-    def restart_daemon(cls):
+    def stop_daemon(cls):
         cls.daemon.send_signal(signal.SIGTERM)
         cls.daemon.wait(seconds(30))
+
+    @classmethod
+    def restart_daemon(cls):
+        cls.stop_daemon()
         cls.start_daemon()
 
     def __enter__(self):
@@ -416,8 +422,9 @@ class Session:
         return domain
 
 
-def run_tests(*tests):
-    """Runs the functions, each with a session of its own, and ends the program."""
-    enter()
+def run_tests(*tests, need=lambda: None):
+    """Runs the functions, each with a session of its own, and ends the program. need() raises Skip
+    where they cannot be."""
+    enter(need)
     harness.run_tests(tests, lambda test: test.__doc__.split("\n")[0].rstrip("."), lambda: None,
                       Session)
