@@ -29,6 +29,9 @@ int lock_holder_read(int lock_fd, struct lock_file *file);
  * there is none; -EACCES if we may not look at it. */
 int lock_holder_open(const struct lock_file *file, pid_t candidate, pid_t *found, int *pidfd);
 
+/* How often somebody who wants to keep a lock asks before he takes "held" for an answer. */
+#define LOCK_TRIES 30
+
 /* Takes a lock. Somebody who only looks, or cleans up, holds it for an instant: so it is
  * tried `tries` times, 10 ms apart, before "a domain holds it" is the answer, -EADDRINUSE,
  * and 30 times as often if no domain does. */

@@ -22,8 +22,6 @@ static const char *const known_files[] = {BALLAST_SOCKET_NAME};
 
 #define ARRAY_LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
-/* How often somebody who wants to keep a lock asks before he takes "held" for an answer. */
-#define LOCK_TRIES 30
 /* How often a folder may vanish between two steps before we give up. */
 #define FOLDER_TRIES 100
 

@@ -16,9 +16,6 @@
 #include "ctl/runtime_dir.h"
 #include "ctl/runtime_path.h"
 
-/* How often its lock is asked for. */
-#define LOCK_TRIES 30
-
 /* Removes what a dead domain left in its folder. -EADDRINUSE if it lives. */
 static int clear_folder(int dir_fd)
 {
